@@ -1,0 +1,46 @@
+# From a fresh clone, with only Python (3.11 or newer), git and make: `make train`.
+# `make help` lists the targets.
+
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+LOCK := pyproject.toml uv.lock .ci/bootstrap
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev train test lint format lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/##/' | awk -F '##' '{printf "make %-12s%s\n", $$1, $$2}'
+
+train: .venv/.installed  ## Train BipedalWalker-v3 with the defaults (options: ARGS="--seed 1")
+	.venv/bin/posteriori train BipedalWalker-v3 $(ARGS)
+
+install: .venv/.installed  ## Set up .venv with the library and its command line
+install-dev: .venv/.installed-dev  ## Set up .venv with the tools of development as well
+
+test: .venv/.installed-dev  ## Run the tests (options: ARGS="-k em -x")
+	.venv/bin/pytest -q $(ARGS)
+
+lint: .venv/.installed-dev  ## Check format, lint and types
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/pyright
+
+format: .venv/.installed-dev  ## Format, and mend what the linter can mend
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: .venv/.installed-dev  ## Bring uv.lock up to date with pyproject.toml (options: ARGS=--upgrade)
+	.uv/bin/uv lock $(ARGS)
+
+clean:  ## Remove what the set-up made
+	rm -rf .venv .uv
+
+.venv/.installed: $(LOCK)
+	@.ci/bootstrap --no-dev
+	@touch $@
+
+.venv/.installed-dev: $(LOCK)
+	@.ci/bootstrap
+	@touch .venv/.installed $@

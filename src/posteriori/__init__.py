@@ -1,0 +1,1 @@
+"""Maximum a posteriori policy optimisation (MPO) for continuous control, in JAX and Equinox."""
