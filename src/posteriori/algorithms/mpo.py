@@ -1,0 +1,213 @@
+"""Maximum a Posteriori Policy Optimisation (arXiv 1806.06920), with decoupled trust regions (arXiv 1812.02256).
+
+One `Mpo` serves every policy and critic: what differs between them is asked of their `Distribution` and `Value`.
+
+Differs: the temperature is solved exactly in each update (the papers take gradient steps on it), and the policy is
+improved at the last observation of each n-step window, where the critic's bootstrap needs the same target values.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from posteriori.algorithms.em import e_step, m_step, masked_mean, temperature
+from posteriori.algorithms.returns import n_step
+from posteriori.algorithms.trajectory import Trajectory
+from posteriori.models.actions import Actions
+from posteriori.models.distributions import Distribution
+from posteriori.models.networks import Critic, Policy
+from posteriori.models.scaling import Scaling
+
+LOG_ALPHA_LIMITS = (-7.0, 18.0)  # multipliers stay within e^-7 and e^18, so that none takes long to come back
+
+
+class Networks(NamedTuple):
+    """The actor and its critic."""
+
+    policy: Policy
+    critic: Critic
+
+
+class State(NamedTuple):
+    """All that learning changes."""
+
+    online: Networks
+    target: Networks
+    log_alpha: dict[str, Float[Array, " C"]]
+    optimiser: optax.OptState
+    dual_optimiser: optax.OptState
+    key: PRNGKeyArray
+    updates: Int[Array, ""]
+
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+@dataclass(frozen=True)
+class Mpo:
+    """Hyperparameters of MPO.
+
+    Args:
+        epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old one (arXiv 1806.06920).
+        epsilon_bounds: The same for the preference for actions inside the box (Acme's default).
+        epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over the target period.
+        epsilon_cov: KL bound of the policy's covariance, likewise. It limits how fast exploration shrinks.
+        epsilon_policy: KL bound of a categorical policy, nats, likewise.
+        samples: Actions drawn from the policy in each state.
+        discount: Discount of rewards, per environment step.
+        learning_rate: Adam's, of the policy and the critic.
+        dual_learning_rate: Adam's, of the logarithm of the trust regions' multipliers.
+        initial_alpha: Multiplier that each trust region starts with.
+        target_period: Updates between two copies of the networks to their targets.
+    """
+
+    epsilon: float = 0.1
+    epsilon_bounds: float = 0.001
+    epsilon_mean: float = 0.0025
+    epsilon_cov: float = 3e-5
+    epsilon_policy: float = 0.01
+    samples: int = 10
+    discount: float = 0.99
+    learning_rate: float = 3e-4
+    dual_learning_rate: float = 1e-2
+    initial_alpha: float = 100.0
+    target_period: int = 100
+
+    def init(self, key: PRNGKeyArray, networks: Networks, example: Float[Array, " O"]) -> State:
+        """Start learning from given networks.
+
+        Args:
+            key: Consumed by the draws of all later updates.
+            networks: The policy and its critic.
+            example: An observation; only its shape matters.
+        """
+        distribution = jax.eval_shape(networks.policy, example)
+        regions = jax.eval_shape(lambda d: d.decouple(d), distribution)
+        log_alpha = {
+            name: jnp.full(kl.shape[-1], jnp.log(self.initial_alpha))
+            for name, (_, kl) in regions.items()
+        }
+        return State(
+            online=networks,
+            target=jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, networks),
+            log_alpha=log_alpha,
+            optimiser=self._optimiser.init(eqx.filter(networks, eqx.is_inexact_array)),
+            dual_optimiser=self._dual_optimiser.init(log_alpha),
+            key=key,
+            updates=jnp.zeros((), jnp.int32),
+        )
+
+    def update(
+        self, state: State, batch: Trajectory, scaling: Scaling, actions: Actions
+    ) -> tuple[State, Metrics]:
+        """Do one step of policy evaluation, E-step and M-step.
+
+        Args:
+            state: From `init` or the last update.
+            batch: Windows of n+1 rows for n-step returns, in the environment's units.
+            scaling: The networks' units of observation and reward.
+            actions: The action space; its preferences are objectives beside the return.
+        """
+        next_key, atoms_key = jax.random.split(state.key)
+        obs = scaling.observation(batch.obs)
+        returns = n_step(
+            batch.reward / scaling.reward, self.discount * batch.discount, batch.valid
+        )
+        obs_end = obs[returns.end, jnp.arange(obs.shape[1])]
+        # A terminal observation has no action to improve, nor a value to bootstrap from.
+        where = returns.discount > 0
+
+        old = state.target.policy(obs_end)
+        atoms, log_w = old.atoms(atoms_key, self.samples)
+        values = state.target.critic(obs_end, actions.clip(atoms))
+        goal = values.mix(log_w).backup(returns.reward, returns.discount)
+        objectives = {"return": values.mean(), **actions.preferences(atoms)}
+        weights, metrics = self._improve(objectives, log_w, where)
+
+        def loss(online: Networks, log_alpha: dict[str, Array]) -> tuple[Array, Metrics]:
+            critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
+            policy = online.policy(obs_end)
+            alpha = jax.tree.map(jnp.exp, log_alpha)
+            fit = m_step(policy, old, atoms, weights, alpha, self._bounds, where)
+            losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
+            total = critic_loss + fit.policy_loss + fit.alpha_loss
+            return total, losses | self._health(policy, fit.kl, alpha)
+
+        grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
+        (gradient, dual_gradient), loss_metrics = grad((state.online, state.log_alpha))
+        metrics |= loss_metrics | {"value": masked_mean(jnp.mean(objectives["return"], 0), where)}
+        return self._step(state, gradient, dual_gradient, next_key), metrics
+
+    def _improve(
+        self, objectives: dict[str, Array], log_w: Array, where: Array
+    ) -> tuple[Float[Array, "N B"], Metrics]:
+        """Sum the E-step's weights over objectives, each with its own temperature."""
+        total, metrics = jnp.zeros_like(log_w), {}
+        for name, q in objectives.items():
+            epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
+            eta = temperature(q, log_w, epsilon, where)
+            log_q, _ = e_step(q, log_w, eta, epsilon, where)
+            weights = jnp.exp(log_q)
+            total += weights
+            ess = 1.0 / (jnp.sum(weights**2, axis=0) * weights.shape[0])
+            metrics |= {f"temperature/{name}": eta, f"ess/{name}": masked_mean(ess, where)}
+        return total, metrics
+
+    def _health(
+        self, policy: Distribution, kls: dict[str, Array], alpha: dict[str, Array]
+    ) -> Metrics:
+        """Constraints as ratios to their bounds (1 = at the bound), and the spread of the policy."""
+        metrics: Metrics = {}
+        for name, kl in kls.items():
+            ratio = kl / self._bounds[name]
+            metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
+            metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
+        for name, value in policy.spread().items():
+            mean = jnp.mean(value, axis=tuple(range(value.ndim - 1)))
+            metrics |= {name: jnp.mean(mean)}
+            metrics |= {f"{name}/{i}": x for i, x in enumerate(mean)}
+        return metrics
+
+    def _step(
+        self, state: State, gradient: Networks, dual_gradient: dict, key: PRNGKeyArray
+    ) -> State:
+        params = eqx.filter(state.online, eqx.is_inexact_array)
+        change, optimiser = self._optimiser.update(gradient, state.optimiser, params)
+        dual_change, dual_optimiser = self._dual_optimiser.update(
+            dual_gradient, state.dual_optimiser, state.log_alpha
+        )
+        online = eqx.apply_updates(state.online, change)
+        log_alpha = optax.apply_updates(state.log_alpha, dual_change)
+        updates = state.updates + 1
+        copy = updates % self.target_period == 0
+        pick = lambda new, old: jnp.where(copy, new, old) if eqx.is_array(new) else new  # noqa: E731
+        return State(
+            online=online,
+            target=jax.tree.map(pick, online, state.target),
+            log_alpha=jax.tree.map(lambda x: jnp.clip(x, *LOG_ALPHA_LIMITS), log_alpha),
+            optimiser=optimiser,
+            dual_optimiser=dual_optimiser,
+            key=key,
+            updates=updates,
+        )
+
+    @property
+    def _bounds(self) -> dict[str, float]:
+        return {
+            "mean": self.epsilon_mean,
+            "cov": self.epsilon_cov,
+            "policy": self.epsilon_policy,
+        }
+
+    @property
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    @property
+    def _dual_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.dual_learning_rate)

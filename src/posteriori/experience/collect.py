@@ -1,0 +1,135 @@
+"""Collection: steps of a vector environment, as rows.
+
+Whatever the environment's autoreset mode, the rows that come out are the same: one per step, and for the last
+observation of an episode one that carries no transition.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import equinox as eqx
+import gymnasium as gym
+import jax
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from posteriori.experience.noise import ColouredNoise
+from posteriori.experience.replay import Rows
+from posteriori.models.actor import Actor
+
+
+class Episode(NamedTuple):
+    """A finished episode: undiscounted return, and length in steps."""
+
+    total: float
+    length: int
+
+
+class NonFinite(RuntimeError):
+    """The environment gave a number that is none."""
+
+
+class Collector:
+    """Steps environments with an exploring policy.
+
+    Args:
+        envs: A vector environment with flat observations; its autoreset mode is in its metadata.
+        noise: Exploration noise of shape [E D].
+        seed: Of the environments.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv, noise: ColouredNoise, seed: int):
+        self.envs, self.noise = envs, noise
+        self.mode = envs.metadata["autoreset_mode"]
+        self.steps = 0
+        self.clipped = 0.0  # share of action entries outside the box, at the last step
+        obs, _ = envs.reset(seed=seed)
+        self._start(obs)
+
+    def collect(self, actor: Actor) -> tuple[list[Rows], list[Episode]]:
+        """Step every environment once; return the new rows in order, and the episodes that ended."""
+        action, executed, command = jax.device_get(_act(actor, self.obs, self.noise.sample()))
+        self.clipped = float(np.mean(action != executed))
+        obs, reward, terminated, truncated, info = self.envs.step(command)
+        self.steps += 1
+        valid = ~self.over
+        ended = (terminated | truncated) & valid
+        last = self._last_observation(obs, info, ended)
+        self._refuse_non_finite(last, reward)
+        rows = [
+            Rows(
+                env=np.arange(len(reward)),
+                obs=self.obs,
+                action=executed,
+                reward=np.where(valid, reward, 0.0).astype(np.float32),
+                discount=1.0 - (terminated & valid).astype(np.float32),
+                valid=valid,
+            )
+        ]
+        episodes = self._count(rows[0].reward, valid, ended)
+        self.obs, self.over = np.asarray(last, np.float32), ended
+        if self.mode is not AutoresetMode.NEXT_STEP and ended.any():
+            rows.append(self._edge(ended))
+            self.obs = np.asarray(self._reset_observation(obs, ended), np.float32)
+            self.over = np.zeros_like(ended)
+        return rows, episodes
+
+    def interrupt(self, seed: int) -> Rows:
+        """End all unfinished episodes as truncated and reset; return the rows of their last observations."""
+        rows = self._edge(np.ones_like(self.over))
+        obs, _ = self.envs.reset(seed=seed)
+        self._start(obs)
+        return rows
+
+    def _start(self, obs: NDArray) -> None:
+        self.obs = np.asarray(obs, np.float32)
+        self.over = np.zeros(len(obs), np.bool_)  # the environment awaits its reset step
+        self.total = np.zeros(len(obs))
+        self.length = np.zeros(len(obs), np.int64)
+        self._refuse_non_finite(self.obs, np.zeros(len(obs)))
+
+    def _edge(self, which: NDArray[np.bool_]) -> Rows:
+        env = np.flatnonzero(which)
+        zeros = np.zeros(len(env), np.float32)
+        action = np.zeros((len(env), self.noise.shape[-1]), np.float32)
+        return Rows(env, self.obs[env], action, zeros, zeros + 1, np.zeros(len(env), np.bool_))
+
+    def _count(self, reward: NDArray, valid: NDArray, ended: NDArray) -> list[Episode]:
+        self.total += reward
+        self.length += valid
+        episodes = [Episode(float(self.total[e]), int(self.length[e])) for e in np.flatnonzero(ended)]
+        self.total[ended] = 0.0
+        self.length[ended] = 0
+        return episodes
+
+    def _last_observation(self, obs: NDArray, info: Mapping, ended: NDArray) -> NDArray:
+        """Undo SAME_STEP's reset: the true last observation is in the info."""
+        if self.mode is not AutoresetMode.SAME_STEP or not ended.any():
+            return obs
+        last = np.array(obs)
+        last[ended] = np.stack(list(info["final_obs"][ended]))
+        return last
+
+    def _reset_observation(self, obs: NDArray, ended: NDArray) -> NDArray:
+        if self.mode is AutoresetMode.SAME_STEP:
+            return obs
+        return self.envs.reset(options={"reset_mask": ended})[0]
+
+    def _refuse_non_finite(self, obs: NDArray, reward: NDArray) -> None:
+        for field, value in (("observation", obs), ("reward", reward)):
+            bad = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(axis=1))
+            if bad.size:
+                raise NonFinite(
+                    f"every {field} must be finite, but environment {bad[0]} gave "
+                    f"{value[bad[0]]} at its step {self.steps}. Mend the environment; the last checkpoint is kept."
+                )
+
+
+@eqx.filter_jit
+def _act(
+    actor: Actor, obs: Float[Array, "E O"], noise: Float[Array, "E D"]
+) -> tuple[Array, Array, Array]:
+    action = actor.act(obs, noise)
+    return action, actor.actions.clip(action), actor.actions.to_env(action)

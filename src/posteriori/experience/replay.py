@@ -1,0 +1,91 @@
+"""Replay: what has been experienced, kept in NumPy arrays and sampled as windows of rows."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from posteriori.algorithms.trajectory import Trajectory
+
+
+class Rows(NamedTuple):
+    """One row from each of some environments, in a Trajectory's fields; `env` tells which."""
+
+    env: NDArray[np.intp]
+    obs: NDArray[np.float32]
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    discount: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+class Ring:
+    """The newest rows of each environment, and uniform windows of them.
+
+    Args:
+        capacity: Rows over all environments.
+        num_envs: Number of environments.
+        obs_size: Entries of an observation.
+        action_size: Entries of an action.
+        window: Rows of a window, n + 1 for n-step returns.
+        batch: Windows of a sample.
+
+    Raises:
+        ValueError: If an environment's share cannot hold a window.
+    """
+
+    def __init__(
+        self, capacity: int, num_envs: int, obs_size: int, action_size: int, window: int, batch: int
+    ):
+        self.share = capacity // num_envs
+        if self.share <= window:
+            raise ValueError(
+                f"replay must hold more than {window} rows of each of {num_envs} environments, "
+                f"but its size is {capacity}. Make it at least {(window + 1) * num_envs}."
+            )
+        self.window, self.batch = window, batch
+        self.rows = Trajectory(
+            obs=np.zeros((num_envs, self.share, obs_size), np.float32),
+            action=np.zeros((num_envs, self.share, action_size), np.float32),
+            reward=np.zeros((num_envs, self.share), np.float32),
+            discount=np.zeros((num_envs, self.share), np.float32),
+            valid=np.zeros((num_envs, self.share), np.bool_),
+        )
+        self.added = np.zeros(num_envs, np.int64)
+
+    def add(self, rows: Rows) -> None:
+        """Append a row to each environment's ring."""
+        at = (rows.env, self.added[rows.env] % self.share)
+        for store, new in zip(self.rows, rows[1:], strict=True):
+            store[at] = new
+        self.added[rows.env] += 1
+
+    def sample(self, rng: np.random.Generator) -> Trajectory | None:
+        """Draw windows `[T B]` that begin with a transition; None while there are none."""
+        stored = np.minimum(self.added, self.share)
+        starts = stored - self.window + 1  # windows that fit, by environment
+        if not self._any_start(starts):
+            return None
+        env, start = self._draw(rng, starts, self.batch)
+        missing = np.flatnonzero(~self.rows.valid[env, start])
+        while missing.size:
+            env[missing], start[missing] = self._draw(rng, starts, missing.size)
+            missing = missing[~self.rows.valid[env[missing], start[missing]]]
+        time = (start + np.arange(self.window)[:, None]) % self.share
+        return Trajectory(*(x[env, time] for x in self.rows))
+
+    def _draw(
+        self, rng: np.random.Generator, starts: NDArray, n: int
+    ) -> tuple[NDArray, NDArray]:
+        """Draw n windows uniformly: their environments, and where in the ring they begin."""
+        counts = np.maximum(starts, 0)
+        edges = np.cumsum(counts)
+        flat = rng.integers(edges[-1], size=n)
+        env = np.searchsorted(edges, flat, side="right")
+        oldest = np.maximum(self.added - self.share, 0)[env]
+        return env, (oldest + flat - (edges - counts)[env]) % self.share
+
+    def _any_start(self, starts: NDArray) -> bool:
+        if starts.max() > 2 * self.window:
+            return True  # two consecutive rows cannot both lack a transition
+        return any(self.rows.valid[e, :s].any() for e, s in enumerate(starts) if s > 0)

@@ -1,0 +1,75 @@
+"""The environment's action space, as the policy sees it: vectors in the box [-1, 1], or one-hot vectors."""
+
+from typing import Protocol
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class Actions(Protocol):
+    """Between a policy's actions and the environment's."""
+
+    size: int
+
+    def clip(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+        """The action that is executed for a policy's action, in the policy's units: what a critic sees."""
+        ...
+
+    def to_env(self, action: Float[Array, "*S D"]) -> Array:
+        """The executed action in the environment's own units."""
+        ...
+
+    def preferences(self, action: Float[Array, "*S D"]) -> dict[str, Float[Array, "*S"]]:
+        """Objectives of the action alone, by name, larger is better."""
+        ...
+
+
+class BoxActions(eqx.Module):
+    """A box with finite bounds, per dimension and not necessarily symmetric."""
+
+    low: Float[Array, " D"]
+    high: Float[Array, " D"]
+
+    @property
+    def size(self) -> int:
+        """Number of action dimensions."""
+        return self.low.shape[0]
+
+    def clip(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+        """Return the nearest point of [-1, 1]."""
+        return jnp.clip(action, -1.0, 1.0)
+
+    def to_env(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+        """Map [-1, 1] affinely on [low, high]."""
+        unit = 0.5 * (self.clip(action) + 1.0)
+        shape = (1,) * (action.ndim - 1) + self.low.shape
+        low, high = self.low.reshape(shape), self.high.reshape(shape)
+        return jnp.clip(low + unit * (high - low), low, high)  # rounding may step outside
+
+    def preferences(self, action: Float[Array, "*S D"]) -> dict[str, Float[Array, "*S"]]:
+        """Prefer actions inside the box: -||a - clip(a)|| (Acme, arXiv 2006.00979, *MPO*)."""
+        outside = action - self.clip(action)
+        return {"bounds": -jnp.sqrt(jnp.sum(outside**2, axis=-1))}
+
+
+class DiscreteActions(eqx.Module):
+    """The integers start, ..., start + size - 1."""
+
+    size: int = eqx.field(static=True)
+    start: int = eqx.field(static=True, default=0)
+
+    def clip(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+        """Return the action: a one-hot vector is always executed as it is."""
+        return action
+
+    def to_env(self, action: Float[Array, "*S D"]) -> Int[Array, "*S"]:
+        """Return the integer that a one-hot vector stands for."""
+        return jnp.argmax(action, axis=-1) + self.start
+
+    def preferences(
+        self,
+        action: Float[Array, "*S D"],  # noqa: ARG002 - no discrete action lies outside
+    ) -> dict[str, Float[Array, "*S"]]:
+        """Prefer none."""
+        return {}

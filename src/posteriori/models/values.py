@@ -1,0 +1,97 @@
+"""What a critic says of one state and action: a value that policy evaluation can back up.
+
+Shapes: `N` atoms, `*S` any state axes, `L` support points.
+"""
+
+from typing import Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Value(Protocol):
+    """A critic's answer for states and actions `*S`, in units of scaled return."""
+
+    def mean(self) -> Float[Array, "*S"]:
+        """Q, the expected return."""
+        ...
+
+    def mix(self, log_w: Float[Array, "N *S"]) -> "Value":
+        """Of N weighted values `[N *S]`, the value of drawing among them: the expectation over actions."""
+        ...
+
+    def backup(self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]) -> "Value":
+        """The value of reward + discount * return."""
+        ...
+
+    def loss(self, goal: "Value") -> Float[Array, "*S"]:
+        """How far this prediction is from a goal; its minimum is at the goal."""
+        ...
+
+
+class ScalarValue(eqx.Module):
+    """The expected return alone, fitted by squared error."""
+
+    v: Float[Array, "*S"]
+
+    def mean(self) -> Float[Array, "*S"]:
+        """Return v."""
+        return self.v
+
+    def mix(self, log_w: Float[Array, "N *S"]) -> "ScalarValue":
+        """Return the weighted mean."""
+        return ScalarValue(jnp.sum(jnp.exp(log_w) * self.v, axis=0))
+
+    def backup(self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]) -> "ScalarValue":
+        """Return reward + discount * v."""
+        return ScalarValue(reward + discount * self.v)
+
+    def loss(self, goal: "ScalarValue") -> Float[Array, "*S"]:
+        """Return half the squared error."""
+        return 0.5 * (goal.v - self.v) ** 2
+
+
+class CategoricalValue(eqx.Module):
+    """The distribution of the return on a fixed support (C51, arXiv 1707.06887), fitted by cross-entropy."""
+
+    log_p: Float[Array, "*S L"]
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    @property
+    def support(self) -> Float[Array, " L"]:
+        """Evenly spaced returns, from low to high."""
+        return jnp.linspace(self.low, self.high, self.log_p.shape[-1])
+
+    def mean(self) -> Float[Array, "*S"]:
+        """Return the expectation over the support."""
+        return jnp.exp(self.log_p) @ self.support
+
+    def mix(self, log_w: Float[Array, "N *S"]) -> "CategoricalValue":
+        """Return the mixture of the N distributions."""
+        p = jnp.sum(jnp.exp(log_w[..., None] + self.log_p), axis=0)
+        return self._with(p)
+
+    def backup(
+        self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]
+    ) -> "CategoricalValue":
+        """Return the shifted and shrunk distribution, projected on the support (arXiv 1707.06887, Algorithm 1)."""
+        z = self.support
+        rows = (1,) * reward.ndim + z.shape
+        moved = reward[..., None] + discount[..., None] * z.reshape(rows)
+        moved = jnp.clip(moved, self.low, self.high)
+        spacing = (self.high - self.low) / (z.size - 1)
+        # Each point's mass is shared by its two neighbours: a triangular kernel, [*S to from].
+        kernel = jnp.maximum(1 - jnp.abs(moved[..., None, :] - z.reshape(*rows, 1)) / spacing, 0.0)
+        return self._with(jnp.einsum("...ij,...j->...i", kernel, jnp.exp(self.log_p)))
+
+    def loss(self, goal: "CategoricalValue") -> Float[Array, "*S"]:
+        """Return the cross-entropy to the goal less the goal's own entropy: KL(goal || this), in nats."""
+        p = jnp.exp(goal.log_p)
+        return jnp.sum(p * (goal.log_p - self.log_p), axis=-1)
+
+    def _with(self, p: Float[Array, "*S L"]) -> "CategoricalValue":
+        tiny = jnp.finfo(p.dtype).tiny  # log 0 would make 0 * log 0 a NaN
+        return CategoricalValue(jnp.log(jnp.maximum(p, tiny)), self.low, self.high)
