@@ -5,10 +5,14 @@ ARGS ?=
 PYTHON ?=
 export PYTHON
 
+# Outside the lock: the oldest and the newest of everything that pyproject.toml allows.
+OLDEST_PYTHON ?= 3.11
+NEWEST_PYTHON ?= 3.13
+
 LOCK := pyproject.toml uv.lock .ci/bootstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev train test lint format lock clean
+.PHONY: help install install-dev train test test-slow test-oldest test-newest lint format lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/##/' | awk -F '##' '{printf "make %-12s%s\n", $$1, $$2}'
@@ -21,6 +25,21 @@ install-dev: .venv/.installed-dev  ## Set up .venv with the tools of development
 
 test: .venv/.installed-dev  ## Run the tests (options: ARGS="-k em -x")
 	.venv/bin/pytest -q $(ARGS)
+
+test-slow: .venv/.installed-dev  ## Run the slow tests, which train
+	.venv/bin/pytest -q -m slow $(ARGS)
+
+test-oldest: .venv/.installed-dev  ## Run the tests with the oldest dependencies allowed
+	$(call test_outside_the_lock,oldest,lowest-direct,$(OLDEST_PYTHON))
+
+test-newest: .venv/.installed-dev  ## Run the tests with the newest dependencies allowed
+	$(call test_outside_the_lock,newest,highest,$(NEWEST_PYTHON))
+
+define test_outside_the_lock
+.uv/bin/uv venv --quiet --clear --python $(3) .venv-$(1)
+.uv/bin/uv pip install --quiet --python .venv-$(1) --resolution $(2) --editable . --group dev
+.venv-$(1)/bin/python -m pytest -q $(ARGS)
+endef
 
 lint: .venv/.installed-dev  ## Check format, lint and types
 	.venv/bin/ruff format --check

@@ -1,0 +1,17 @@
+"""What holds for every test: strict JAX, no display, the CPU unless GPU tests were asked for."""
+
+import os
+
+import jax
+import pytest
+
+os.environ["SDL_VIDEODRIVER"] = "dummy"  # no window where a test renders
+os.environ["SDL_AUDIODRIVER"] = "dummy"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make JAX raise where it would broadcast ranks or reuse a random key in silence."""
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_debug_key_reuse", True)
+    if config.getoption("markexpr") != "gpu":
+        jax.config.update("jax_platforms", "cpu")
