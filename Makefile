@@ -54,7 +54,7 @@ lock: .venv/.installed-dev  ## Bring uv.lock up to date with pyproject.toml (opt
 	.uv/bin/uv lock $(ARGS)
 
 clean:  ## Remove what the set-up made
-	rm -rf .venv .uv
+	rm -rf .venv .venv-oldest .venv-newest .uv
 
 .venv/.installed: $(LOCK)
 	@.ci/bootstrap --no-dev
