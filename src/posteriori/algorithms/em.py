@@ -25,17 +25,19 @@ from jaxtyping import Array, Bool, Float
 
 from posteriori.models.distributions import Distribution
 
-NEWTON_STEPS = 12  # enough for float32 accuracy; a bisection where Newton's step would leave the bracket
+NEWTON_STEPS = (
+    12  # enough for float32 accuracy; a bisection where Newton's step would leave the bracket
+)
 LOG_LAMBDA_LIMIT = 12.0  # 1/eta stays within e^-12 and e^12 of the inverse spread of q
 
 
 def e_step(
-    q: Float[Array, "N *S"],
-    log_w: Float[Array, "N *S"],
+    q: Float[Array, " N *S"],
+    log_w: Float[Array, " N *S"],
     eta: Float[Array, ""],
     epsilon: float | Float[Array, ""],
     where: Bool[Array, "*S"],
-) -> tuple[Float[Array, "N *S"], Float[Array, ""]]:
+) -> tuple[Float[Array, " N *S"], Float[Array, ""]]:
     """Reweight the old policy's atoms: q(a|s) proportional to pi_old(a|s) exp(Q(s,a)/eta).
 
     The dual g(eta) = eta epsilon + eta mean_s log sum_j w_j exp(q_j/eta) is minimal where mean_s KL(q || pi_old)
@@ -44,14 +46,18 @@ def e_step(
     Returns:
         log q(a_j|s), and the dual.
     """
-    tilted = q / eta + log_w
+    best = jnp.max(
+        q, axis=0
+    )  # taken out first: q may be large beside eta, and log_w would drown in it
+    tilted = (q - best[None]) / eta + log_w
     log_z = logsumexp(tilted, axis=0)
-    return tilted - log_z[None], eta * (epsilon + masked_mean(log_z, where))
+    dual = eta * (epsilon + masked_mean(log_z, where)) + masked_mean(best, where)
+    return tilted - log_z[None], dual
 
 
 def temperature(
-    q: Float[Array, "N *S"],
-    log_w: Float[Array, "N *S"],
+    q: Float[Array, " N *S"],
+    log_w: Float[Array, " N *S"],
     epsilon: float,
     where: Bool[Array, "*S"],
 ) -> Float[Array, ""]:
@@ -62,11 +68,12 @@ def temperature(
     atoms are equal, it is 1 and the weights are the old policy's.
     """
     w = jnp.exp(log_w)
-    centred = q - jnp.sum(w * q, axis=0, keepdims=True)
+    centred = q - jnp.max(q, axis=0, keepdims=True)  # exact where all are equal
+    centred = centred - jnp.sum(w * centred, axis=0, keepdims=True)
     spread = jnp.sqrt(masked_mean(jnp.sum(w * centred**2, axis=0), where))
     unit = centred / jnp.where(spread > 0, spread, 1.0)
 
-    def newton(_: int, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def newton(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, x, high = bracket
         scaled = jnp.exp(x) * unit
         log_z = logsumexp(scaled + log_w, axis=0)
@@ -76,11 +83,13 @@ def temperature(
         slope = masked_mean(jnp.sum(p * (scaled - mean[None]) ** 2, axis=0), where)
         low, high = jnp.where(kl < epsilon, x, low), jnp.where(kl < epsilon, high, x)
         step = x + (jnp.log(epsilon) - jnp.log(kl)) * kl / slope
-        inside = (step > low) & (step < high)
+        inside = (step >= low) & (step <= high)
         return low, jnp.where(inside, step, 0.5 * (low + high)), high
 
     limit = jnp.asarray(LOG_LAMBDA_LIMIT, q.dtype)
-    start = jnp.asarray(0.5 * jnp.log(2.0 * epsilon), q.dtype)  # KL is lambda^2 Var(q) / 2 at first order
+    start = jnp.asarray(
+        0.5 * jnp.log(2.0 * epsilon), q.dtype
+    )  # KL is lambda^2 Var(q) / 2 at first order
     _, log_lambda, _ = jax.lax.fori_loop(0, NEWTON_STEPS, newton, (-limit, start, limit))
     return jnp.where(spread > 0, spread * jnp.exp(-log_lambda), 1.0)
 
@@ -96,8 +105,8 @@ class MStep(NamedTuple):
 def m_step(
     policy: Distribution,
     old: Distribution,
-    actions: Float[Array, "N *S D"],
-    weights: Float[Array, "N *S"],
+    actions: Float[Array, " N *S D"],
+    weights: Float[Array, " N *S"],
     alpha: Mapping[str, Float[Array, " C"]],
     epsilon: Mapping[str, float],
     where: Bool[Array, "*S"],

@@ -23,7 +23,10 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Policy
 from posteriori.models.scaling import Scaling
 
-LOG_ALPHA_LIMITS = (-7.0, 18.0)  # multipliers stay within e^-7 and e^18, so that none takes long to come back
+LOG_ALPHA_LIMITS = (
+    -7.0,
+    18.0,
+)  # multipliers stay within e^-7 and e^18, so that none takes long to come back
 
 
 class Networks(NamedTuple):
@@ -115,9 +118,7 @@ class Mpo:
         """
         next_key, atoms_key = jax.random.split(state.key)
         obs = scaling.observation(batch.obs)
-        returns = n_step(
-            batch.reward / scaling.reward, self.discount * batch.discount, batch.valid
-        )
+        returns = n_step(batch.reward / scaling.reward, self.discount * batch.discount, batch.valid)
         obs_end = obs[returns.end, jnp.arange(obs.shape[1])]
         # A terminal observation has no action to improve, nor a value to bootstrap from.
         where = returns.discount > 0
@@ -145,7 +146,7 @@ class Mpo:
 
     def _improve(
         self, objectives: dict[str, Array], log_w: Array, where: Array
-    ) -> tuple[Float[Array, "N B"], Metrics]:
+    ) -> tuple[Float[Array, " N B"], Metrics]:
         """Sum the E-step's weights over objectives, each with its own temperature."""
         total, metrics = jnp.zeros_like(log_w), {}
         for name, q in objectives.items():

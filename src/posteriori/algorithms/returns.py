@@ -15,9 +15,9 @@ class NStep(NamedTuple):
 
 
 def n_step(
-    reward: Float[Array, "T B"],
-    discount: Float[Array, "T B"],
-    valid: Bool[Array, "T B"],
+    reward: Float[Array, " T B"],
+    discount: Float[Array, " T B"],
+    valid: Bool[Array, " T B"],
 ) -> NStep:
     """Sum the rewards of up to T-1 transitions, fewer where the episode ends.
 

@@ -14,8 +14,8 @@ from numpy import ndarray
 class Trajectory(NamedTuple):
     """Windows of consecutive rows, in the environment's units of observation and reward."""
 
-    obs: Float[Array | ndarray, "T B O"]
-    action: Float[Array | ndarray, "T B D"]  # executed, in the policy's units
-    reward: Float[Array | ndarray, "T B"]
-    discount: Float[Array | ndarray, "T B"]  # 0 where the transition ended in termination, else 1
-    valid: Bool[Array | ndarray, "T B"]
+    obs: Float[Array | ndarray, " T B O"]
+    action: Float[Array | ndarray, " T B D"]  # executed, in the policy's units
+    reward: Float[Array | ndarray, " T B"]
+    discount: Float[Array | ndarray, " T B"]  # 0 where the transition ended in termination, else 1
+    valid: Bool[Array | ndarray, " T B"]

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from posteriori.experience.replay import Rows
+
 
 class Moments:
     """Mean and variance of all rows seen so far (Chan et al. 1983, the pairwise update)."""
@@ -52,10 +54,11 @@ class ReturnUnit:
         self.moments = Moments(1)
         self.largest = np.zeros(())
 
-    def add(self, reward: NDArray, valid: NDArray) -> None:
-        """Take in the rewards `[E]` of one step; a row without a transition starts its environment anew."""
-        self.running = np.where(valid, reward + self.discount * self.running, 0.0)
-        self.moments.add(self.running[valid][:, None])
+    def add(self, rows: Rows) -> None:
+        """Take in a row of some environments; one without a transition starts its environment anew."""
+        running = rows.reward + self.discount * self.running[rows.env]
+        self.running[rows.env] = np.where(rows.valid, running, 0.0)
+        self.moments.add(running[rows.valid][:, None])
         self.largest = np.maximum(self.largest, np.abs(self.running).max())
 
     def value(self) -> float:

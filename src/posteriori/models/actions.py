@@ -1,12 +1,13 @@
 """The environment's action space, as the policy sees it: vectors in the box [-1, 1], or one-hot vectors."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@runtime_checkable
 class Actions(Protocol):
     """Between a policy's actions and the environment's."""
 

@@ -5,7 +5,7 @@ package: `N` atoms (actions that stand for a distribution), `*S` any state axes,
 (a discrete action is a one-hot vector of D entries), `C` constraints.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 LOG_2PI = 1.8378770664093453
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """A policy's answer for states `*S`."""
 
@@ -22,7 +23,7 @@ class Distribution(Protocol):
         """Turn standard normal noise into an action, so that noise correlated in time explores in time."""
         ...
 
-    def atoms(self, key: PRNGKeyArray, n: int) -> tuple[Array, Float[Array, "N *S"]]:
+    def atoms(self, key: PRNGKeyArray, n: int) -> tuple[Array, Float[Array, " N *S"]]:
         """Actions `[N *S D]` and their log-weights, which sum to one: sum_j w_j f(a_j) is (or estimates) E[f]."""
         ...
 
@@ -38,7 +39,9 @@ class Distribution(Protocol):
         """How much it explores, by name: standard deviations per dimension, or the entropy in nats."""
         ...
 
-    def decouple(self, old: "Distribution") -> dict[str, tuple["Distribution", Float[Array, "*S C"]]]:
+    def decouple(
+        self, old: "Distribution"
+    ) -> dict[str, tuple["Distribution", Float[Array, "*S C"]]]:
         """By name, the trust regions: a policy to fit and KL(old || it), in nats, a column a constraint."""
         ...
 
@@ -55,7 +58,7 @@ class DiagonalGaussian(eqx.Module):
 
     def atoms(
         self, key: PRNGKeyArray, n: int
-    ) -> tuple[Float[Array, "N *S D"], Float[Array, "N *S"]]:
+    ) -> tuple[Float[Array, " N *S D"], Float[Array, " N *S"]]:
         """Draw n actions of weight 1/n."""
         return _sampled_atoms(self, key, n)
 
@@ -101,7 +104,7 @@ class FullGaussian(eqx.Module):
 
     def atoms(
         self, key: PRNGKeyArray, n: int
-    ) -> tuple[Float[Array, "N *S D"], Float[Array, "N *S"]]:
+    ) -> tuple[Float[Array, " N *S D"], Float[Array, " N *S"]]:
         """Draw n actions of weight 1/n."""
         return _sampled_atoms(self, key, n)
 
@@ -150,7 +153,7 @@ class Categorical(eqx.Module):
         self,
         key: PRNGKeyArray,  # noqa: ARG002 - every action is enumerated, nothing is drawn
         n: int,  # noqa: ARG002
-    ) -> tuple[Float[Array, "N *S D"], Float[Array, "N *S"]]:
+    ) -> tuple[Float[Array, " N *S D"], Float[Array, " N *S"]]:
         """Return every action with its probability: expectations are exact."""
         *axes, size = self.log_p.shape
         actions = jnp.eye(size).reshape(size, *(1 for _ in axes), size)
@@ -168,9 +171,7 @@ class Categorical(eqx.Module):
         """Return the entropy, in nats."""
         return {"entropy": -jnp.sum(jnp.exp(self.log_p) * self.log_p, axis=-1, keepdims=True)}
 
-    def decouple(
-        self, old: "Categorical"
-    ) -> dict[str, tuple["Categorical", Float[Array, "*S 1"]]]:
+    def decouple(self, old: "Categorical") -> dict[str, tuple["Categorical", Float[Array, "*S 1"]]]:
         """One trust region: the policy itself."""
         kl = jnp.sum(jnp.exp(old.log_p) * (old.log_p - self.log_p), axis=-1, keepdims=True)
         return {"policy": (self, kl)}
@@ -178,7 +179,7 @@ class Categorical(eqx.Module):
 
 def _sampled_atoms(
     distribution: DiagonalGaussian | FullGaussian, key: PRNGKeyArray, n: int
-) -> tuple[Float[Array, "N *S D"], Float[Array, "N *S"]]:
+) -> tuple[Float[Array, " N *S D"], Float[Array, " N *S"]]:
     shape = (n, *distribution.mean.shape)
     actions = jax.vmap(distribution.sample)(jax.random.normal(key, shape))
     return actions, jnp.full(shape[:-1], -jnp.log(float(n)))

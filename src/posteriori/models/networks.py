@@ -11,11 +11,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from posteriori.models.distributions import Categorical, DiagonalGaussian, Distribution, FullGaussian
+from posteriori.models.distributions import (
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    FullGaussian,
+)
 from posteriori.models.values import CategoricalValue, ScalarValue, Value
 
 Torso = Callable[[Float[Array, " I"]], Float[Array, " F"]]
-POLICY_HEAD_SCALE = 0.01  # a new policy hardly depends on the state (arXiv 2006.05990, *Networks architecture*)
+POLICY_HEAD_SCALE = (
+    0.01  # a new policy hardly depends on the state (arXiv 2006.05990, *Networks architecture*)
+)
 
 
 class Mlp(eqx.Module):
@@ -122,7 +129,7 @@ class CategoricalValueHead(eqx.Module):
 
     def __call__(self, features: Float[Array, " F"]) -> CategoricalValue:
         """Return the critic's answer for one state and action."""
-        return CategoricalValue(jax.nn.log_softmax(self.logits(features)), self.low, self.high)
+        return CategoricalValue(self.logits(features), self.low, self.high)
 
 
 class Policy(eqx.Module):

@@ -3,7 +3,7 @@
 Shapes: `N` atoms, `*S` any state axes, `L` support points.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+@runtime_checkable
 class Value(Protocol):
     """A critic's answer for states and actions `*S`, in units of scaled return."""
 
@@ -18,7 +19,7 @@ class Value(Protocol):
         """Q, the expected return."""
         ...
 
-    def mix(self, log_w: Float[Array, "N *S"]) -> "Value":
+    def mix(self, log_w: Float[Array, " N *S"]) -> "Value":
         """Of N weighted values `[N *S]`, the value of drawing among them: the expectation over actions."""
         ...
 
@@ -40,7 +41,7 @@ class ScalarValue(eqx.Module):
         """Return v."""
         return self.v
 
-    def mix(self, log_w: Float[Array, "N *S"]) -> "ScalarValue":
+    def mix(self, log_w: Float[Array, " N *S"]) -> "ScalarValue":
         """Return the weighted mean."""
         return ScalarValue(jnp.sum(jnp.exp(log_w) * self.v, axis=0))
 
@@ -54,30 +55,37 @@ class ScalarValue(eqx.Module):
 
 
 class CategoricalValue(eqx.Module):
-    """The distribution of the return on a fixed support (C51, arXiv 1707.06887), fitted by cross-entropy."""
+    """The distribution of the return on a fixed support, fitted by cross-entropy.
 
-    log_p: Float[Array, "*S L"]
+    C51, arXiv 1707.06887. The logits need not be normalised.
+    """
+
+    logits: Float[Array, "*S L"]
     low: float = eqx.field(static=True)
     high: float = eqx.field(static=True)
 
     @property
     def support(self) -> Float[Array, " L"]:
         """Evenly spaced returns, from low to high."""
-        return jnp.linspace(self.low, self.high, self.log_p.shape[-1])
+        return jnp.linspace(self.low, self.high, self.logits.shape[-1])
+
+    @property
+    def p(self) -> Float[Array, "*S L"]:
+        """Probabilities of the support's points."""
+        return jax.nn.softmax(self.logits)
 
     def mean(self) -> Float[Array, "*S"]:
         """Return the expectation over the support."""
-        return jnp.exp(self.log_p) @ self.support
+        return self.p @ self.support
 
-    def mix(self, log_w: Float[Array, "N *S"]) -> "CategoricalValue":
+    def mix(self, log_w: Float[Array, " N *S"]) -> "CategoricalValue":
         """Return the mixture of the N distributions."""
-        p = jnp.sum(jnp.exp(log_w[..., None] + self.log_p), axis=0)
-        return self._with(p)
+        return self._with(jnp.einsum("n...,n...l->...l", jnp.exp(log_w), self.p))
 
     def backup(
         self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]
     ) -> "CategoricalValue":
-        """Return the shifted and shrunk distribution, projected on the support (arXiv 1707.06887, Algorithm 1)."""
+        """Return the distribution shifted, shrunk and projected on the support (Algorithm 1)."""
         z = self.support
         rows = (1,) * reward.ndim + z.shape
         moved = reward[..., None] + discount[..., None] * z.reshape(rows)
@@ -85,12 +93,12 @@ class CategoricalValue(eqx.Module):
         spacing = (self.high - self.low) / (z.size - 1)
         # Each point's mass is shared by its two neighbours: a triangular kernel, [*S to from].
         kernel = jnp.maximum(1 - jnp.abs(moved[..., None, :] - z.reshape(*rows, 1)) / spacing, 0.0)
-        return self._with(jnp.einsum("...ij,...j->...i", kernel, jnp.exp(self.log_p)))
+        return self._with(jnp.einsum("...ij,...j->...i", kernel, self.p))
 
     def loss(self, goal: "CategoricalValue") -> Float[Array, "*S"]:
-        """Return the cross-entropy to the goal less the goal's own entropy: KL(goal || this), in nats."""
-        p = jnp.exp(goal.log_p)
-        return jnp.sum(p * (goal.log_p - self.log_p), axis=-1)
+        """Return KL(goal || this), in nats: the cross-entropy less the goal's own entropy."""
+        log_p, log_goal = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(goal.logits)
+        return jnp.sum(jnp.exp(log_goal) * (log_goal - log_p), axis=-1)
 
     def _with(self, p: Float[Array, "*S L"]) -> "CategoricalValue":
         tiny = jnp.finfo(p.dtype).tiny  # log 0 would make 0 * log 0 a NaN

@@ -1,8 +1,11 @@
 """The settings of a run: one dataclass, from which the command line, the defaults and `config.json` all come."""
 
 import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from posteriori.algorithms.mpo import Mpo
 
@@ -32,9 +35,10 @@ class Config:
         normalise_observations: Whether observations are centred and scaled by their running moments.
         scale_rewards: Whether rewards are divided by a running estimate of the return's spread.
         clip_rewards: Rewards are clipped to minus and plus this; 0 is no clipping.
-        evaluate_every: Environment steps between evaluations.
+        evaluate_every: Environment steps between evaluations; 0 is never.
         evaluate_episodes: Greedy episodes of an evaluation.
-        checkpoint_every: Environment steps between checkpoints.
+        final_episodes: Greedy episodes of the evaluation at the end; 0 is none.
+        checkpoint_every: Environment steps between checkpoints; there is always one at the end.
     """
 
     seed: int = 0
@@ -59,6 +63,7 @@ class Config:
     clip_rewards: float = 0.0
     evaluate_every: int = 10_000
     evaluate_episodes: int = 10
+    final_episodes: int = 100
     checkpoint_every: int = 20_000
 
 
@@ -87,6 +92,86 @@ TUTORIAL = Config(
 PRESETS: dict[str, Config] = {"default": Config(), "tutorial": TUTORIAL}
 
 
-def to_json(config: Config) -> dict:
-    """Return plain values, from which `from_json` makes the same config."""
-    return dataclasses.asdict(config)
+def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
+    """Replace fields of a config, or of its algorithm, by name.
+
+    Raises:
+        TypeError: If a name is no field; near matches are named.
+    """
+    own = {f.name for f in dataclasses.fields(Config)}
+    algorithm = {f.name for f in dataclasses.fields(Mpo)}
+    for name in settings:
+        if name not in own | algorithm:
+            near = difflib.get_close_matches(name, own | algorithm)
+            hint = (
+                f"Did you mean {' or '.join(near)}?" if near else "See `posteriori train --help`."
+            )
+            raise TypeError(
+                f"settings must be fields of Config or Mpo, but {name!r} is none. {hint}"
+            )
+    mpo = {k: v for k, v in settings.items() if k in algorithm}
+    rest = {k: v for k, v in settings.items() if k in own}
+    config = dataclasses.replace(config, **rest)  # pyright: ignore[reportArgumentType] - `check` does
+    return dataclasses.replace(config, mpo=dataclasses.replace(config.mpo, **mpo))  # pyright: ignore
+
+
+def check(config: Config) -> None:
+    """Refuse settings that cannot work, before anything starts.
+
+    Raises:
+        TypeError: If a value is not of its default's type.
+        ValueError: If a value lies outside its range.
+    """
+    default = Config()
+    for owner, defaults in ((config, default), (config.mpo, default.mpo)):
+        for field_ in dataclasses.fields(owner):
+            if field_.name != "mpo":
+                value, usual = getattr(owner, field_.name), getattr(defaults, field_.name)
+                _check_type(field_.name, value, usual)
+                _check_range(field_.name, value, usual, get_args(field_.type))
+    if config.n_step * config.envs >= config.replay_size:
+        raise ValueError(
+            f"replay_size must exceed n_step times envs, but it is {config.replay_size} with n_step "
+            f"{config.n_step} and envs {config.envs}. Raise replay_size."
+        )
+
+
+def _check_type(name: str, value: object, usual: object) -> None:
+    kind = type(usual)
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if kind is tuple and isinstance(value, tuple):
+        fits = bool(value) and all(type(x) is int for x in value)
+    if not fits:
+        raise TypeError(
+            f"{name} must be {kind.__name__} like {usual!r}, but it is {type(value).__name__} {value!r}."
+        )
+
+
+def _check_range(name: str, value: object, usual: object, choices: tuple) -> None:
+    if isinstance(value, str):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, but it is {value!r}.")
+        return
+    lowest, highest = _RANGES.get(name, (None, math.inf))
+    for x in value if isinstance(value, tuple) else (value,):
+        assert isinstance(x, int | float)
+        if lowest is None:
+            fits, bound = 0 < x < highest, "greater than 0 and finite"
+        else:
+            fits, bound = lowest <= x <= highest, f"from {lowest} to {highest}"
+        if not fits and not isinstance(x, bool):
+            raise ValueError(f"{name} must be {bound}, but it is {value}. Its default is {usual}.")
+
+
+# What may be 0 or must not be large; all other numbers are greater than 0 and finite.
+_LARGEST = 2**53
+_RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "support_points": (2, 10_001),
+    "learning_starts": (0, _LARGEST),
+    "noise_exponent": (0, 2),
+    "clip_rewards": (0, _LARGEST),
+    "evaluate_every": (0, _LARGEST),
+    "final_episodes": (0, _LARGEST),
+    "discount": (0, 1),
+}

@@ -1,0 +1,130 @@
+"""From settings and spaces to an algorithm and its first state: the one place that knows every variant."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from posteriori.algorithms.mpo import Mpo, Networks, State
+from posteriori.models.actions import Actions, BoxActions, DiscreteActions
+from posteriori.models.networks import (
+    CategoricalHead,
+    CategoricalValueHead,
+    Critic,
+    DiagonalHead,
+    FullHead,
+    Mlp,
+    Policy,
+    ScalarHead,
+    Torso,
+)
+from posteriori.runs.config import Config
+
+TorsoFactory = Callable[[int, PRNGKeyArray], Torso]
+
+
+class Agent(NamedTuple):
+    """What learns: the algorithm, its first state, and the action space."""
+
+    algorithm: Mpo
+    state: State
+    actions: Actions
+
+
+def assemble(
+    config: Config,
+    observation_space: gym.spaces.Box,
+    action_space: gym.Space,
+    name: str,
+    torso: TorsoFactory | None = None,
+) -> Agent:
+    """Build networks and algorithm for an environment.
+
+    Args:
+        config: The run's settings.
+        observation_space: A flat box.
+        action_space: A flat box, or a Discrete space.
+        name: The environment's, for errors.
+        torso: Makes a torso of one's own from an input size and a key; the torso tells its number of features by an
+            attribute `size`. Called once for the policy and once for the critic, whose input ends with the action.
+
+    Raises:
+        ValueError: If the policy of the settings does not fit the action space.
+    """
+    actions = _actions(action_space)
+    obs_size = observation_space.shape[0]
+    keys = dict(zip(("torso", "head", "critic", "value", "state"), _keys(config.seed), strict=True))
+    torso = torso or (lambda size, key: Mlp(size, config.widths, key=key))
+    policy_torso = torso(obs_size, keys["torso"])
+    critic_torso = torso(obs_size + actions.size, keys["critic"])
+    policy = Policy(
+        policy_torso, _policy_head(config, actions, policy_torso.size, name, keys["head"])
+    )
+    critic = Critic(critic_torso, _value_head(config, critic_torso.size, keys["value"]))
+    state = config.mpo.init(keys["state"], Networks(policy, critic), jnp.zeros(obs_size))
+    return Agent(config.mpo, state, actions)
+
+
+def describe(observation_space: gym.Space, action_space: gym.Space) -> dict:
+    """Return flat spaces as plain values, from which `spaces` makes networks' shapes without the simulator."""
+    assert observation_space.shape is not None
+    if isinstance(action_space, gym.spaces.Discrete):
+        action = {"n": int(action_space.n), "start": int(action_space.start)}
+    else:
+        assert isinstance(action_space, gym.spaces.Box)
+        action = {"low": action_space.low.tolist(), "high": action_space.high.tolist()}
+    return {"observation": observation_space.shape[0], "action": action}
+
+
+def spaces(description: dict) -> tuple[gym.spaces.Box, gym.Space]:
+    """Return the spaces of a description."""
+    action = description["action"]
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (description["observation"],), np.float32)
+    if "n" in action:
+        return observation_space, gym.spaces.Discrete(action["n"], start=action["start"])
+    low, high = (np.asarray(action[side], np.float32) for side in ("low", "high"))
+    return observation_space, gym.spaces.Box(low, high, dtype=np.float32)
+
+
+def _keys(seed: int) -> PRNGKeyArray:
+    return jax.random.split(jax.random.key(seed), 5)
+
+
+def _actions(space: gym.Space) -> Actions:
+    if isinstance(space, gym.spaces.Discrete):
+        return DiscreteActions(int(space.n), int(space.start))
+    assert isinstance(space, gym.spaces.Box)
+    return BoxActions(jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32))
+
+
+def _policy_head(
+    config: Config, actions: Actions, features: int, name: str, key: PRNGKeyArray
+) -> DiagonalHead | FullHead | CategoricalHead:
+    discrete = isinstance(actions, DiscreteActions)
+    kind = config.policy
+    if kind == "auto":
+        kind = "categorical" if discrete else "diagonal"
+    if discrete != (kind == "categorical"):
+        space, other = ("Discrete", "categorical") if discrete else ("Box", "diagonal")
+        needed = "discrete" if kind == "categorical" else "continuous"
+        raise ValueError(
+            f"--policy {kind} needs a {needed} action space, but {name} has a {space} of {actions.size}. "
+            f"Use --policy {other}."
+        )
+    if kind == "categorical":
+        return CategoricalHead(features, actions.size, key=key)
+    head = {"diagonal": DiagonalHead, "full": FullHead}[kind]
+    return head(features, actions.size, config.initial_std, key=key)
+
+
+def _value_head(
+    config: Config, features: int, key: PRNGKeyArray
+) -> CategoricalValueHead | ScalarHead:
+    if config.critic == "scalar":
+        return ScalarHead(features, key=key)
+    limit = config.support_limit
+    return CategoricalValueHead(features, config.support_points, -limit, limit, key=key)

@@ -1,0 +1,178 @@
+"""Evaluation: greedy episodes in Gymnasium's own environment, undiscounted returns."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.vector import VectorEnv
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from posteriori.experience.envs import EnvLike, environment_name, make_reference
+from posteriori.models.actor import Actor
+from posteriori.models.scaling import Scaling
+from posteriori.runs import checkpoint
+from posteriori.runs.assemble import TorsoFactory, assemble, spaces
+from posteriori.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from posteriori.runs.run import Run
+
+PARALLEL = 10  # episodes stepped together, so that one call of the policy serves several
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Greedy episodes: their undiscounted returns, in the environment's units of reward."""
+
+    env: str
+    episodes: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    returns: list[float]
+    lengths: list[int]
+    steps: int
+
+    def to_json(self) -> dict:
+        """Return plain values."""
+        return asdict(self)
+
+
+class GreedyPolicy:
+    """A trained policy: from a NumPy observation, or a batch of them, to greedy actions, in the environment's units."""
+
+    def __init__(self, actor: Actor):
+        self.actor = actor
+
+    def __call__(self, obs: NDArray) -> NDArray:
+        """Return the greedy action.
+
+        Args:
+            obs: `[O]` or `[B O]`, as the environment gives it (flattened, where its space is not a flat box).
+
+        Raises:
+            ValueError: If the last axis does not hold O entries, or one is not finite.
+        """
+        size = self.actor.scaling.mean.shape[0]
+        obs = np.asarray(obs, np.float32)
+        if obs.ndim not in (1, 2) or obs.shape[-1] != size:
+            raise ValueError(
+                f"obs must have shape [{size}] or [B, {size}], but it has {list(obs.shape)}. "
+                "Flatten it as gymnasium.wrappers.FlattenObservation does."
+            )
+        if not np.isfinite(obs).all():
+            raise ValueError("obs must be finite, but it holds NaN or infinity. Check the sensor.")
+        return np.asarray(_greedy(self.actor, jnp.asarray(obs)))
+
+
+def run_episodes(
+    policy: Callable[[NDArray], NDArray], envs: VectorEnv, *, env: str, episodes: int, seed: int
+) -> Evaluation:
+    """Run greedy episodes, the same number in each environment, so that short ones are not favoured.
+
+    Args:
+        policy: From a batch of observations to a batch of actions, in the environment's units.
+        envs: From `make_reference`; autoresets at the next step.
+        env: The environment's name.
+        episodes: At least this many; rounded up to a multiple of the number of environments.
+        seed: Of the first environment; the others count on from it.
+    """
+    quota = -(-episodes // envs.num_envs)
+    done: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
+    total, length = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
+    over = np.zeros(envs.num_envs, np.bool_)
+    obs, _ = envs.reset(seed=seed)
+    while min(map(len, done)) < quota:
+        obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+        total, length = np.where(over, 0.0, total + reward), np.where(over, 0, length + 1)
+        over = (terminated | truncated) & ~over
+        for e in np.flatnonzero(over):
+            done[e].append((float(total[e]), int(length[e])))
+    finished = [episode for one in done for episode in one[:quota]][:episodes]
+    returns, lengths = map(list, zip(*finished, strict=True))
+    return Evaluation(
+        env=env,
+        episodes=episodes,
+        mean=float(np.mean(returns)),
+        std=float(np.std(returns)),
+        min=min(returns),
+        max=max(returns),
+        returns=returns,
+        lengths=lengths,
+        steps=sum(lengths),
+    )
+
+
+def evaluate(
+    run_or_policy: "Run | Path | str | Callable[[NDArray], NDArray]",
+    env: EnvLike | None = None,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    best: bool = False,
+) -> Evaluation:
+    """Evaluate a policy greedily in Gymnasium's own environment.
+
+    Args:
+        run_or_policy: A run, its folder, or a callable from a batch of observations to a batch of actions.
+        env: The environment; by default the run's.
+        episodes: How many.
+        seed: Of the first episodes' initial states.
+        best: Of a folder, the policy of the best evaluation on the way rather than the last policy.
+
+    Raises:
+        ValueError: If the number of episodes is not positive, or the environment is not known.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, but it is {episodes}. Use 100.")
+    policy, name = run_or_policy, None
+    if isinstance(policy, Path | str):
+        name = RunFolder.open(policy).read_config()[0]
+        policy = load_policy(policy, best=best)
+    elif not callable(policy):
+        policy, name = policy.policy, policy.env
+    env = name if env is None else env
+    if env is None:
+        raise ValueError("env must be given with a policy that is no run. Give a Gymnasium id.")
+    envs = make_reference(env, num_envs=min(PARALLEL, episodes))
+    try:
+        return run_episodes(policy, envs, env=environment_name(env), episodes=episodes, seed=seed)
+    finally:
+        envs.close()
+
+
+def load_policy(
+    run_dir: Path | str, *, best: bool = False, torso: TorsoFactory | None = None
+) -> GreedyPolicy:
+    """Load a run's greedy policy; needs no simulator.
+
+    Args:
+        run_dir: The run's folder.
+        best: Whether to take the policy of the best evaluation rather than the last one.
+        torso: As given to `train`, where it was.
+
+    Raises:
+        FileNotFoundError: If it is no run's folder.
+        CheckpointError: If there is no checkpoint, or it is damaged or of other settings.
+    """
+    folder = RunFolder.open(run_dir)
+    name, config = folder.read_config()
+    path = folder.checkpoints / "best" if best else checkpoint.latest(folder.checkpoints)
+    parts, meta = checkpoint.read(path, only="policy")
+    agent = assemble(config, *spaces(meta["spaces"]), name, torso)
+    size = meta["spaces"]["observation"]
+    template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
+    arrays, static = eqx.partition(template, eqx.is_array)
+    return GreedyPolicy(eqx.combine(checkpoint.unflatten(arrays, parts["policy"]), static))
+
+
+@eqx.filter_jit
+def _greedy(actor: Actor, obs: Float[Array, "*S O"]) -> Array:
+    return actor.greedy(obs)

@@ -1,0 +1,155 @@
+"""Training runs: start one, continue one."""
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from posteriori.experience.collect import NonFinite
+from posteriori.experience.envs import EnvLike
+from posteriori.models.actor import Actor
+from posteriori.runs import checkpoint
+from posteriori.runs.assemble import TorsoFactory
+from posteriori.runs.config import Config, check, with_settings
+from posteriori.runs.evaluate import Evaluation, GreedyPolicy
+from posteriori.runs.folder import RunFolder
+from posteriori.runs.loop import Loop
+from posteriori.runs.sinks import JsonLines, Sink, TensorBoard
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on; its last checkpoint is kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    run_dir: Path
+    env: str
+    config: Config
+    steps: int
+    actor: Actor
+    best: Evaluation | None
+    final: Evaluation | None
+
+    @property
+    def policy(self) -> GreedyPolicy:
+        """The greedy policy at the end of the run."""
+        return GreedyPolicy(self.actor)
+
+
+def train(
+    env: EnvLike,
+    *,
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    sinks: Sequence[Sink] = (),
+    evaluation_env: EnvLike | None = None,
+    torso: TorsoFactory | None = None,
+    **settings: object,
+) -> Run:
+    """Train a policy with MPO.
+
+    Args:
+        env: A Gymnasium id, an environment, a vector environment, or a function that makes an environment.
+        config: Settings; the defaults if not given.
+        run_dir: Folder to make for the run; by default one under `runs/`.
+        sinks: Callables that get (step, metrics), beside the run folder's JSON lines and TensorBoard events.
+        evaluation_env: What to evaluate in, if not `env`.
+        torso: Makes networks of one's own: from an input size and a key to a callable with an attribute `size`.
+        **settings: Fields of `Config`, or of its `mpo`, that replace the config's.
+
+    Raises:
+        ValueError: If a setting, the environment or the folder cannot be used.
+        TypeError: If a setting is none, or has the wrong type.
+        RunFailed: If the run cannot go on, such as after a NaN; the last checkpoint is kept.
+        KeyboardInterrupt: After Ctrl-C, with the run saved.
+    """
+    config = with_settings(config or Config(), settings)
+    check(config)
+    loop = Loop(env, config, evaluation_env, torso, seed=config.seed)
+    folder = RunFolder.create(run_dir, env=loop.name, seed=config.seed)
+    folder.write_config(loop.name, config)
+    return _run(loop, folder, sinks)
+
+
+def resume(
+    run_dir: Path | str,
+    *,
+    env: EnvLike | None = None,
+    steps: int | None = None,
+    sinks: Sequence[Sink] = (),
+    evaluation_env: EnvLike | None = None,
+    torso: TorsoFactory | None = None,
+) -> Run:
+    """Continue a run from its newest checkpoint.
+
+    Args:
+        run_dir: The run's folder.
+        env: The environment, where it was not an id.
+        steps: A new total of environment steps; by default the run's own.
+        sinks: As for `train`.
+        evaluation_env: As for `train`.
+        torso: As for `train`, where the run had one.
+
+    Raises:
+        ValueError: If the folder holds no run, or one that these arguments do not fit.
+        RunFailed: As for `train`.
+        KeyboardInterrupt: As for `train`.
+    """
+    folder = RunFolder.open(run_dir)
+    name, config = folder.read_config()
+    if steps is not None:
+        config = dataclasses.replace(config, steps=steps)
+        check(config)
+    parts, meta = checkpoint.read(checkpoint.latest(folder.checkpoints))
+    fresh_seed = int(np.random.SeedSequence([config.seed, meta["steps"]]).generate_state(1)[0])
+    loop = Loop(env if env is not None else name, config, evaluation_env, torso, seed=fresh_seed)
+    loop.restore(parts, meta, fresh_seed)
+    return _run(loop, folder, sinks, resumed_at=meta["steps"])
+
+
+def _run(
+    loop: Loop, folder: RunFolder, sinks: Sequence[Sink], *, resumed_at: int | None = None
+) -> Run:
+    with ExitStack() as stack:
+        own = (
+            JsonLines(folder.metrics, resume_step=resumed_at),
+            TensorBoard(folder.tensorboard, purge_step=resumed_at),
+        )
+        for closing in (*own, loop):
+            stack.callback(closing.close)
+        stopped = stack.enter_context(_stop_signal())
+        try:
+            loop.run(folder, [*own, *sinks], stopped)
+        except (NonFinite, FloatingPointError) as error:
+            raise RunFailed(
+                f"{loop.name}, step {loop.steps}: {error} "
+                f"Go back to the last checkpoint with `posteriori resume {folder.path}`."
+            ) from error
+        final = loop.final()
+        return Run(folder.path, loop.name, loop.config, loop.steps, loop.actor(), loop.best, final)
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a wish to stop after the current step; the second one stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
+        asked.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
