@@ -1,0 +1,170 @@
+"""A run's folder: what lies where, and the record from which the run can be repeated."""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posteriori.runs.provenance import provenance
+
+if TYPE_CHECKING:
+    from posteriori.runs.config import Config
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: Of the folder; `create` makes a new one, `open` takes one that a run has made.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.record = self.path / "config.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.curve = self.path / "curve.png"
+        self.video = self.path / "video.mp4"
+
+    @classmethod
+    def create(cls, path: Path | str | None, *, env: str, seed: int) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Args:
+            path: Where; `default_path(env, seed)` if None.
+            env: The environment's name.
+            seed: The run's.
+
+        Raises:
+            ValueError: it exists and holds something, or is a file.
+        """
+        folder = cls(path if path is not None else default_path(env, seed))
+        if folder.path.exists() and not folder.path.is_dir():
+            raise ValueError(
+                f"--run-dir must be a folder, but {folder.path} is a file. "
+                "Choose another --run-dir."
+            )
+        if folder.path.is_dir() and any(folder.path.iterdir()):
+            cure = "Choose another --run-dir"
+            if folder.record.exists():
+                cure += f", or continue that run with `posteriori resume {folder.path}`"
+            raise ValueError(
+                f"--run-dir must be a new or empty folder, but {folder.path} is not empty. {cure}."
+            )
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """Take the folder of an existing run.
+
+        Raises:
+            FileNotFoundError: it is no run's folder.
+        """
+        folder = cls(path)
+        if not folder.record.is_file():
+            found = "it has no config.json" if folder.path.is_dir() else "there is no such folder"
+            raise FileNotFoundError(
+                f"{folder.path} must be the folder of a run, but {found}. "
+                "Give the folder that `posteriori train` named at its end."
+            )
+        return folder
+
+    def write_config(self, env_id: str, config: "Config") -> None:
+        """Record what repeats the run: settings, versions, source, machine and command."""
+        record = {
+            "env": env_id,
+            "settings": dataclasses.asdict(config),
+            "command": sys.argv,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **provenance(),
+        }
+        write_atomically(self.record, (json.dumps(record, indent=2) + "\n").encode())
+
+    def read_record(self) -> dict[str, Any]:
+        """Return the record as it stands in `config.json`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not JSON, or lacks the environment or the settings.
+        """
+        RunFolder.open(self.path)
+        try:
+            record = json.loads(self.record.read_bytes())
+        except ValueError as error:
+            raise ValueError(
+                f"{self.record} must be JSON, but reading it failed: {error}. "
+                "Restore the file, or train anew."
+            ) from error
+        fields = {"env": str, "settings": dict}
+        wrong = [
+            name
+            for name, kind in fields.items()
+            if not isinstance(record, dict) or not isinstance(record.get(name), kind)
+        ]
+        if wrong:
+            raise ValueError(
+                f"{self.record} must have the fields env (a string) and settings (an object), but "
+                f"{' and '.join(wrong)} cannot be used. Restore the file, or train anew."
+            )
+        return record
+
+    def read_config(self) -> tuple[str, "Config"]:
+        """Return the environment's id and the settings.
+
+        Raises:
+            FileNotFoundError: there is no record.
+            ValueError: the record cannot be read, or its settings are not those of this version.
+        """
+        from posteriori.runs.config import Config, check  # imports JAX, which a plot can do without
+
+        record = self.read_record()
+        config = _rebuild(Config(), record["settings"], f"{self.record}: settings")
+        try:
+            check(config)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.record}: {error} Restore the file, or train anew.") from error
+        return record["env"], config
+
+
+def default_path(env: str, seed: int) -> Path:
+    """Return `runs/{env}-seed{seed}-{time}`, in letters for every file system, not yet taken."""
+    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", env).strip("-.") or "env"
+    path = Path("runs") / f"{name}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    again = (path.with_name(f"{path.name}-{n}") for n in range(2, 10_000))
+    return next(p for p in (path, *again) if not p.exists())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file such that a crash leaves the old content or the new, never a part."""
+    draft = path.with_name(f".{path.name}.tmp")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def _rebuild(default: Any, values: Any, name: str) -> Any:
+    """Fill a dataclass like `default`, and those within it, with values from JSON."""
+    known = {field.name for field in dataclasses.fields(default)}
+    given = set(values) if isinstance(values, dict) else set()
+    if known != given:
+        raise ValueError(
+            f"{name} must be those of this version, but lacks {sorted(known - given)} and has "
+            f"{sorted(given - known)} besides. Use the version of posteriori that wrote the file."
+        )
+    return type(default)(
+        **{key: _value(getattr(default, key), values[key], f"{name}.{key}") for key in known}
+    )
+
+
+def _value(default: Any, value: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(default):
+        return _rebuild(default, value, name)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,85 @@
+"""Where a result came from: versions, source, machine."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "posteriori",
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "numpy",
+    "gymnasium",
+    "envpool",
+    "box2d",
+    "box2d-py",
+    "mujoco",
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions, the commit of this library's source, and the hardware, as plain values."""
+    return {"versions": _versions(), "source": _source(), "hardware": _hardware()}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _source() -> dict[str, Any] | None:
+    """The git commit, and whether the package's files differ from it; None if installed."""
+    package = Path(__file__).parents[1]
+    # An installed package may lie within somebody else's repository, which does not track it.
+    if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    changed = _git(package, "status", "--porcelain", "--", ".")
+    return {"commit": _git(package, "rev-parse", "HEAD"), "changed": bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _hardware() -> dict[str, Any]:
+    import jax  # here, so that reading a record does not wait for it
+
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
+
+
+def _memory_gib() -> float | None:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return round(size / 2**30, 1)

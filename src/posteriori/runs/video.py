@@ -1,0 +1,145 @@
+"""A greedy episode as a video, from Gymnasium's own environment."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio_ffmpeg
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from posteriori.experience.envs import EnvLike, make_reference
+
+
+class CannotRender(ValueError):
+    """An environment that gives no pictures: why, and what to do."""
+
+
+class Recorded(NamedTuple):
+    """The episode in a video: undiscounted return, and length in steps."""
+
+    total: float
+    length: int
+
+
+def record(
+    policy: Callable[[NDArray], NDArray],
+    env: EnvLike,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    max_steps: int = 10_000,
+) -> Recorded:
+    """Record one episode as MP4 (H.264), at the environment's own speed.
+
+    Args:
+        policy: From a batch of observations to a batch of actions, in the environment's units.
+        env: What to act in.
+        out: Of the video; it ends in .mp4.
+        seed: Of the episode.
+        max_steps: After which an episode without an end is cut.
+
+    Raises:
+        CannotRender: the environment gives no pictures here.
+        ValueError: `out` is no .mp4.
+    """
+    out = Path(out)
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(
+            f"--out must end in .mp4, but it is {out}. Name it video.mp4, for example."
+        )
+    envs = _rendering(env)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.stem}.tmp.mp4")  # a video that was cut short cannot be played
+    try:
+        recorded = _record(policy, envs, draft, seed, max_steps)
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)
+        envs.close()
+    return recorded
+
+
+def _rendering(env: EnvLike) -> VectorEnv:
+    try:
+        return make_reference(env, num_envs=1, render_mode="rgb_array")
+    except (ImportError, TypeError, ValueError) as error:
+        raise CannotRender(
+            f"A video needs an environment that can render to rgb_array, but: {error}"
+        ) from error
+
+
+def _record(
+    policy: Callable[[NDArray], NDArray], envs: VectorEnv, path: Path, seed: int, max_steps: int
+) -> Recorded:
+    obs, _ = envs.reset(seed=seed)
+    frame = _frame(envs)
+    total, length, over = 0.0, 0, False
+    with _encoder(path, frame.shape, (envs.metadata or {}).get("render_fps") or 30) as write:
+        write(frame)
+        while length < max_steps and not over:
+            obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+            total, length = total + float(reward[0]), length + 1
+            over = bool(terminated[0] or truncated[0])
+            write(_frame(envs))
+    return Recorded(total, length)
+
+
+@contextmanager
+def _encoder(
+    path: Path, shape: tuple[int, ...], fps: float
+) -> Iterator[Callable[[NDArray[np.uint8]], object]]:
+    """Start ffmpeg and yield what takes frames.
+
+    imageio's writer is not used: it forks, in which JAX's threads may deadlock; `Popen` spawns.
+    """
+    height, width, _ = shape
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -"
+    coded = "-c:v libx264 -pix_fmt yuv420p -movflags +faststart"
+    command = f"-loglevel error -y {raw} {coded}".split()
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            [imageio_ffmpeg.get_ffmpeg_exe(), *command, str(path)],
+            stdin=subprocess.PIPE,
+            stderr=log,
+            process_group=0,  # Ctrl-C is for us: the file is to be closed properly
+        ) as ffmpeg,
+    ):
+        pipe = ffmpeg.stdin
+        assert pipe is not None
+        # ffmpeg may end early; it has then said why.
+        with suppress(BrokenPipeError), closing(pipe):
+            yield lambda frame: pipe.write(frame.tobytes())
+        if ffmpeg.wait() != 0:
+            log.seek(0)
+            raise OSError(
+                f"ffmpeg must be able to write {path}, but it failed: "
+                f"{log.read().decode(errors='replace').strip()}. "
+                "Free space, or choose another --out."
+            )
+
+
+def _frame(envs: VectorEnv) -> NDArray[np.uint8]:
+    """Draw the environment; its sides are cut to even numbers, which the colour format needs."""
+    try:
+        frames = envs.render()
+    except (
+        Exception
+    ) as error:  # renderers fail in their own ways: no OpenGL, no display, no package
+        raise CannotRender(
+            f"A video needs frames, but rendering failed: {type(error).__name__}: {error}. "
+            "Install what the renderer needs; for MuJoCo without a display, set MUJOCO_GL=egl (or "
+            "osmesa) before starting."
+        ) from error
+    frame: NDArray = np.asarray(frames[0] if frames is not None and len(frames) else None)
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise CannotRender(
+            f"A video needs frames of shape [height, width, 3] and type uint8, but render() gave "
+            f"{frame.dtype}{list(frame.shape)}. Make the environment's rgb_array mode return them."
+        )
+    return frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2]
