@@ -2,8 +2,9 @@
 
     python benchmarks/seeds.py BipedalWalker-v3 --name walker --seeds 0 1 2 3 4 --steps 300000
 
-Runs that are finished are kept: kill it and start it again. Every evaluation goes into `results/NAME.csv`, from which
-the table is made (`--table` makes it from the file alone). Runs at the same time are pinned to one core each.
+Runs that are finished are kept: kill it and start it again. Every evaluation goes into
+`results/NAME.csv`, from which the table is made (`--table` makes it from the file alone). Runs at
+the same time are pinned to one core each.
 """
 
 import argparse
@@ -18,21 +19,25 @@ from statistics import median
 
 RESULTS = Path(__file__).parent / "results"
 THRESHOLDS = (250, 280, 300)
+SCORES = ("mean", "std", "min", "max")
 FIELDS = (
-    "name env seed step episodes updates seconds mean std min max final commit dirty cpu cores_used settings".split()
+    *("name", "env", "seed", "step", "episodes", "updates", "seconds", *SCORES, "final"),
+    *("commit", "dirty", "cpu", "cores_used", "settings"),
 )
 
 
 def main() -> None:
     """Run what is missing, collect, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("env")
     parser.add_argument("--name", required=True, help="of the result file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--steps", type=int, default=300_000)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on its own core if > 1")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--table", action="store_true", help="only print the table of the result file")
+    parser.add_argument("--table", action="store_true", help="only print the table")
     args, settings = parser.parse_known_args()
     if not args.table:
         with ThreadPoolExecutor(args.jobs) as pool:
@@ -92,9 +97,9 @@ def evaluations(folder: Path) -> list[dict]:
         row = json.loads(line)
         progress |= {k: v for k, v in row.items() if k.startswith("progress/") or k == "step"}
         if "evaluation/mean" in row:
-            rows.append(_row(progress, {k: row[f"evaluation/{k}"] for k in ("mean", "std", "min", "max")}, 0))
+            rows.append(_row(progress, {k: row[f"evaluation/{k}"] for k in SCORES}, 0))
     final = json.loads((folder / "final.json").read_text())
-    return [*rows, _row(progress, {k: final[k] for k in ("mean", "std", "min", "max")}, 1)]
+    return [*rows, _row(progress, {k: final[k] for k in SCORES}, 1)]
 
 
 def _row(progress: dict, scores: dict, final: int) -> dict:
@@ -115,8 +120,9 @@ def table(name: str) -> str:
         worst = min(after, default=float("nan"))
         columns.append((float(final["mean"]), *first, float(final["seconds"])))
         steps = " | ".join(f"{x:,}" if x else "-" for x in first)
+        score = f"{float(final['mean']):.1f} ± {float(final['std']):.1f}"
         lines.append(
-            f"| {seed} | {float(final['mean']):.1f} ± {float(final['std']):.1f} | {float(final['min']):.1f} | "
+            f"| {seed} | {score} | {float(final['min']):.1f} | "
             f"{steps} | {worst:.1f} | {int(final['step']):,} | {float(final['seconds']) / 60:.1f} |"
         )
     mids = [median(x or float("inf") for x in column) for column in zip(*columns, strict=True)]

@@ -1,18 +1,18 @@
 """Expectation-maximisation for policies: the E-step and the M-step of MPO.
 
-| symbol      | here      | shape     | meaning                                              | unit         |
-|-------------|-----------|-----------|------------------------------------------------------|--------------|
-| pi_old(a|s) | log_w     | [N *S]    | log-weights of the old policy's atoms                | nats         |
-| Q(s, a)     | q         | [N *S]    | an objective's value of each atom                    | scaled return|
-| q(a|s)      | log_q     | [N *S]    | log-weights of the improved policy on the same atoms | nats         |
-| eta         | eta       | []        | temperature                                          | scaled return|
-| epsilon     | epsilon   | []        | bound on mean_s KL(q || pi_old)                      | nats         |
-| g(eta)      | dual      | []        | dual of the E-step                                   | scaled return|
-| alpha       | alpha     | [C]       | multipliers of a trust region's constraints          | 1            |
-| epsilon_M   | epsilon   | []        | bound on each mean_s KL(pi_old || pi)                | nats         |
+| symbol      | here    | shape  | meaning                                        | unit          |
+| ----------- | ------- | ------ | ---------------------------------------------- | ------------- |
+| pi_old(a|s) | log_w   | [N *S] | log-weights of the old policy's atoms          | nats          |
+| Q(s, a)     | q       | [N *S] | an objective's value of each atom              | scaled return |
+| q(a|s)      | log_q   | [N *S] | log-weights of the improved policy, same atoms | nats          |
+| eta         | eta     | []     | temperature                                    | scaled return |
+| epsilon     | epsilon | []     | bound on mean_s KL(q || pi_old)                | nats          |
+| g(eta)      | dual    | []     | dual of the E-step                             | scaled return |
+| alpha       | alpha   | [C]    | multipliers of a trust region's constraints    | 1             |
+| epsilon_M   | epsilon | []     | bound on each mean_s KL(pi_old || pi)          | nats          |
 
-`N` atoms, `*S` states, `C` constraints. `where` tells which states count. Sources: MPO, arXiv 1806.06920;
-the decoupled trust regions, arXiv 1812.02256.
+`N` atoms, `*S` states, `C` constraints. `where` tells which states count. Sources: MPO, arXiv
+1806.06920; the decoupled trust regions, arXiv 1812.02256.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from posteriori.models.distributions import Distribution
 
-NEWTON_STEPS = (
-    12  # enough for float32 accuracy; a bisection where Newton's step would leave the bracket
-)
+NEWTON_STEPS = 12  # enough for float32; a bisection where Newton's step would leave the bracket
 LOG_LAMBDA_LIMIT = 12.0  # 1/eta stays within e^-12 and e^12 of the inverse spread of q
 
 
@@ -40,15 +38,15 @@ def e_step(
 ) -> tuple[Float[Array, " N *S"], Float[Array, ""]]:
     """Reweight the old policy's atoms: q(a|s) proportional to pi_old(a|s) exp(Q(s,a)/eta).
 
-    The dual g(eta) = eta epsilon + eta mean_s log sum_j w_j exp(q_j/eta) is minimal where mean_s KL(q || pi_old)
-    = epsilon. With sampled atoms w_j = 1/N, so the paper's average over samples is in `log_w`.
+    The dual g(eta) = eta epsilon + eta mean_s log sum_j w_j exp(q_j/eta) is minimal where
+    mean_s KL(q || pi_old) = epsilon. With sampled atoms w_j = 1/N, so the paper's average over
+    samples is in `log_w`.
 
     Returns:
         log q(a_j|s), and the dual.
     """
-    best = jnp.max(
-        q, axis=0
-    )  # taken out first: q may be large beside eta, and log_w would drown in it
+    # Taken out first: q may be large beside eta, and log_w would drown in it.
+    best = jnp.max(q, axis=0)
     tilted = (q - best[None]) / eta + log_w
     log_z = logsumexp(tilted, axis=0)
     dual = eta * (epsilon + masked_mean(log_z, where)) + masked_mean(best, where)
@@ -63,9 +61,10 @@ def temperature(
 ) -> Float[Array, ""]:
     """Solve the E-step's dual: the eta at which mean_s KL(q || pi_old) = epsilon.
 
-    Newton's method on log KL as a function of log 1/eta, nearly a line of slope 2, within a bracket. Where no
-    temperature reaches the bound (it exceeds the KL of the best atoms), eta is the smallest of the bracket; where all
-    atoms are equal, it is 1 and the weights are the old policy's.
+    Newton's method on log KL as a function of log 1/eta, nearly a line of slope 2, within a
+    bracket. Where no temperature reaches the bound (it exceeds the KL of the best atoms), eta is
+    the smallest of the bracket; where all atoms are equal, it is 1 and the weights are the old
+    policy's.
     """
     w = jnp.exp(log_w)
     centred = q - jnp.max(q, axis=0, keepdims=True)  # exact where all are equal
@@ -87,15 +86,14 @@ def temperature(
         return low, jnp.where(inside, step, 0.5 * (low + high)), high
 
     limit = jnp.asarray(LOG_LAMBDA_LIMIT, q.dtype)
-    start = jnp.asarray(
-        0.5 * jnp.log(2.0 * epsilon), q.dtype
-    )  # KL is lambda^2 Var(q) / 2 at first order
+    # At first order KL is lambda^2 Var(q) / 2.
+    start = jnp.asarray(0.5 * jnp.log(2.0 * epsilon), q.dtype)
     _, log_lambda, _ = jax.lax.fori_loop(0, NEWTON_STEPS, newton, (-limit, start, limit))
     return jnp.where(spread > 0, spread * jnp.exp(-log_lambda), 1.0)
 
 
 class MStep(NamedTuple):
-    """Losses to minimise, in the policy's parameters and in the multipliers, and the KLs by trust region."""
+    """Losses to minimise, in the policy and in the multipliers, and the KLs by trust region."""
 
     policy_loss: Float[Array, ""]
     alpha_loss: Float[Array, ""]
@@ -113,8 +111,9 @@ def m_step(
 ) -> MStep:
     """Fit the policy to the weighted atoms within its trust regions.
 
-    For each region: -mean_s sum_j q_j log pi(a_j|s) + sum_c alpha_c mean_s KL_c(pi_old || pi), and for alpha
-    sum_c alpha_c (epsilon - mean_s KL_c). Two separate losses: alpha is held fixed in the first, the KL in the second.
+    For each region: -mean_s sum_j q_j log pi(a_j|s) + sum_c alpha_c mean_s KL_c(pi_old || pi), and
+    for alpha sum_c alpha_c (epsilon - mean_s KL_c). Two separate losses: alpha is held fixed in the
+    first, the KL in the second.
 
     Raises:
         KeyError: If `alpha` or `epsilon` lacks a trust region of the policy.

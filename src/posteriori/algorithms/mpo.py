@@ -1,9 +1,13 @@
-"""Maximum a Posteriori Policy Optimisation (arXiv 1806.06920), with decoupled trust regions (arXiv 1812.02256).
+"""Maximum a posteriori policy optimisation (MPO), with decoupled trust regions.
 
-One `Mpo` serves every policy and critic: what differs between them is asked of their `Distribution` and `Value`.
+Sources: MPO, arXiv 1806.06920; the decoupled trust regions, arXiv 1812.02256.
 
-Differs: the temperature is solved exactly in each update (the papers take gradient steps on it), and the policy is
-improved at the last observation of each n-step window, where the critic's bootstrap needs the same target values.
+One `Mpo` serves every policy and critic: what differs between them is asked of their `Distribution`
+and `Value`.
+
+Differs: the temperature is solved exactly in each update (the papers take gradient steps on it),
+and the policy is improved at the last observation of each n-step window, where the critic's
+bootstrap needs the same target values.
 """
 
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from posteriori.algorithms.em import e_step, m_step, masked_mean, temperature
 from posteriori.algorithms.returns import n_step
@@ -23,10 +27,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Policy
 from posteriori.models.scaling import Scaling
 
-LOG_ALPHA_LIMITS = (
-    -7.0,
-    18.0,
-)  # multipliers stay within e^-7 and e^18, so that none takes long to come back
+LOG_ALPHA_LIMITS = (-7.0, 18.0)  # of the multipliers, so that none takes long to come back
 
 
 class Networks(NamedTuple):
@@ -56,10 +57,13 @@ class Mpo:
     """Hyperparameters of MPO.
 
     Args:
-        epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old one (arXiv 1806.06920).
+        epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old one
+            (arXiv 1806.06920).
         epsilon_bounds: The same for the preference for actions inside the box (Acme's default).
-        epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over the target period.
-        epsilon_cov: KL bound of the policy's covariance, likewise. It limits how fast exploration shrinks.
+        epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over the target
+            period.
+        epsilon_cov: KL bound of the policy's covariance, likewise. It limits how fast exploration
+            shrinks.
         epsilon_policy: KL bound of a categorical policy, nats, likewise.
         samples: Actions drawn from the policy in each state.
         discount: Discount of rewards, per environment step.
@@ -162,7 +166,7 @@ class Mpo:
     def _health(
         self, policy: Distribution, kls: dict[str, Array], alpha: dict[str, Array]
     ) -> Metrics:
-        """Constraints as ratios to their bounds (1 = at the bound), and the spread of the policy."""
+        """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
         metrics: Metrics = {}
         for name, kl in kls.items():
             ratio = kl / self._bounds[name]
@@ -175,7 +179,7 @@ class Mpo:
         return metrics
 
     def _step(
-        self, state: State, gradient: Networks, dual_gradient: dict, key: PRNGKeyArray
+        self, state: State, gradient: PyTree, dual_gradient: PyTree, key: PRNGKeyArray
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         change, optimiser = self._optimiser.update(gradient, state.optimiser, params)

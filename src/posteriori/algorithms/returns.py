@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+from numpy import ndarray
 
 
 class NStep(NamedTuple):
@@ -15,14 +16,15 @@ class NStep(NamedTuple):
 
 
 def n_step(
-    reward: Float[Array, " T B"],
-    discount: Float[Array, " T B"],
-    valid: Bool[Array, " T B"],
+    reward: Float[Array | ndarray, " T B"],
+    discount: Float[Array | ndarray, " T B"],
+    valid: Bool[Array | ndarray, " T B"],
 ) -> NStep:
     """Sum the rewards of up to T-1 transitions, fewer where the episode ends.
 
-    R = sum_k (prod_{i<k} discount_i) reward_k over the leading valid rows, and prod_i discount_i to bootstrap with
-    at the row after them: the last observation of a shortened window is the episode's own, never the next one's.
+    R = sum_k (prod_{i<k} discount_i) reward_k over the leading valid rows, and prod_i discount_i to
+    bootstrap with at the row after them: the last observation of a shortened window is the
+    episode's own, never the next one's.
 
     Args:
         reward: Of each row's transition.

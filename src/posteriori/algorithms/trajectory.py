@@ -1,8 +1,9 @@
 """What an algorithm learns from: rows of experience, one per step of an environment.
 
-Row t holds the observation at t and what was done there. The row of an episode's last observation carries
-no transition (`valid=False`): it is there to bootstrap from. Termination is `discount=0`; truncation is not.
-A transition is a trajectory of two rows. `T` time, `B` batch, `O` observation entries, `D` action dimensions.
+Row t holds the observation at t and what was done there. The row of an episode's last observation
+carries no transition (`valid=False`): it is there to bootstrap from. Termination is `discount=0`;
+truncation is not. A transition is a trajectory of two rows. `T` time, `B` batch, `O` observation
+entries, `D` action dimensions.
 """
 
 from typing import NamedTuple

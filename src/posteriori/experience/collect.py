@@ -1,7 +1,7 @@
 """Collection: steps of a vector environment, as rows.
 
-Whatever the environment's autoreset mode, the rows that come out are the same: one per step, and for the last
-observation of an episode one that carries no transition.
+Whatever the environment's autoreset mode, the rows that come out are the same: one per step, and
+for the last observation of an episode one that carries no transition.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import equinox as eqx
 import gymnasium as gym
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Array, Float
@@ -49,7 +50,7 @@ class Collector:
         self._start(obs)
 
     def collect(self, actor: Actor) -> tuple[list[Rows], list[Episode]]:
-        """Step every environment once; return the new rows in order, and the episodes that ended."""
+        """Step every environment once; return the new rows in order, and what episodes ended."""
         action, executed, command = jax.device_get(_act(actor, self.obs, self.noise.sample()))
         self.clipped = float(np.mean(action != executed))
         obs, reward, terminated, truncated, info = self.envs.step(command)
@@ -77,7 +78,7 @@ class Collector:
         return rows, episodes
 
     def interrupt(self, seed: int) -> Rows:
-        """End all unfinished episodes as truncated and reset; return the rows of their last observations."""
+        """End unfinished episodes as truncated and reset; return their last observations' rows."""
         rows = self._edge(np.ones_like(self.over))
         obs, _ = self.envs.reset(seed=seed)
         self._start(obs)
@@ -99,7 +100,9 @@ class Collector:
     def _count(self, reward: NDArray, valid: NDArray, ended: NDArray) -> list[Episode]:
         self.total += reward
         self.length += valid
-        episodes = [Episode(float(self.total[e]), int(self.length[e])) for e in np.flatnonzero(ended)]
+        episodes = [
+            Episode(float(self.total[e]), int(self.length[e])) for e in np.flatnonzero(ended)
+        ]
         self.total[ended] = 0.0
         self.length[ended] = 0
         return episodes
@@ -123,13 +126,14 @@ class Collector:
             if bad.size:
                 raise NonFinite(
                     f"every {field} must be finite, but environment {bad[0]} gave "
-                    f"{value[bad[0]]} at its step {self.steps}. Mend the environment; the last checkpoint is kept."
+                    f"{value[bad[0]]} at its step {self.steps}. Mend the environment; the last "
+                    "checkpoint is kept."
                 )
 
 
 @eqx.filter_jit
 def _act(
-    actor: Actor, obs: Float[Array, "E O"], noise: Float[Array, "E D"]
+    actor: Actor, obs: Float[Array | NDArray, " E O"], noise: Float[Array | NDArray, " E D"]
 ) -> tuple[Array, Array, Array]:
-    action = actor.act(obs, noise)
+    action = actor.act(obs, jnp.asarray(noise))
     return action, actor.actions.clip(action), actor.actions.to_env(action)

@@ -1,4 +1,4 @@
-"""Exploration noise: standard normal at each step, coloured over time (Eberhard et al., ICLR 2023)."""
+"""Exploration noise: standard normal, coloured over time (Eberhard et al., ICLR 2023)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,8 @@ BLOCK = 1024  # steps of a block; blocks are independent, so nothing correlates 
 class ColouredNoise:
     """Gaussian noise of unit variance with power density f^-exponent: 0 is white, 1 pink, 2 red.
 
-    pink-noise-rl is not used: its noise is the thirty lines below, and it depends on Stable-Baselines3.
+    pink-noise-rl is not used: its noise is the thirty lines below, and it depends on
+    Stable-Baselines3.
 
     Args:
         exponent: Of the power density, from 0 to 2.
@@ -41,10 +42,11 @@ class ColouredNoise:
         if self.exponent == 0:
             return self.rng.standard_normal((BLOCK, *self.shape), dtype=np.float32)
         frequency = np.fft.rfftfreq(BLOCK)
-        frequency[0] = frequency[1]  # the slowest wave stands for the mean, so that it is not infinite
+        frequency[0] = frequency[1]  # the slowest wave's, so that the mean's power is finite
         amplitude = frequency ** (-self.exponent / 2)
         white = np.fft.rfft(self.rng.standard_normal((BLOCK, *self.shape)), axis=0)
         shaped = white * amplitude.reshape(-1, *(1 for _ in self.shape))
-        # The inverse transform's variance, from the power of each frequency: all but the first and last count twice.
+        # The inverse transform's variance, from the power of each frequency: all but the first and
+        # last count twice.
         power = np.sum(amplitude**2) * 2 - amplitude[0] ** 2 - amplitude[-1] ** 2
         return (np.fft.irfft(shaped, n=BLOCK, axis=0) / np.sqrt(power / BLOCK)).astype(np.float32)

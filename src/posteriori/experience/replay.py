@@ -74,9 +74,7 @@ class Ring:
         time = (start + np.arange(self.window)[:, None]) % self.share
         return Trajectory(*(x[env, time] for x in self.rows))
 
-    def _draw(
-        self, rng: np.random.Generator, starts: NDArray, n: int
-    ) -> tuple[NDArray, NDArray]:
+    def _draw(self, rng: np.random.Generator, starts: NDArray, n: int) -> tuple[NDArray, NDArray]:
         """Draw n windows uniformly: their environments, and where in the ring they begin."""
         counts = np.maximum(starts, 0)
         edges = np.cumsum(counts)

@@ -1,4 +1,4 @@
-"""The environment's action space, as the policy sees it: vectors in the box [-1, 1], or one-hot vectors."""
+"""The action space as the policy sees it: vectors in the box [-1, 1], or one-hot vectors."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,10 +11,13 @@ from jaxtyping import Array, Float, Int
 class Actions(Protocol):
     """Between a policy's actions and the environment's."""
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Entries of an action in the policy's units."""
+        ...
 
     def clip(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
-        """The action that is executed for a policy's action, in the policy's units: what a critic sees."""
+        """The action that is executed for a policy's, in the policy's units: what a critic sees."""
         ...
 
     def to_env(self, action: Float[Array, "*S D"]) -> Array:

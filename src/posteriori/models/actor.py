@@ -1,8 +1,11 @@
-"""What acts: the scaling, the policy and the action space, together. The collector, the evaluator and an exporter
-share it, so that none of them can forget a part."""
+"""What acts: the scaling, the policy and the action space, together.
+
+The collector, the evaluator and an exporter share it, so that none of them can forget a part.
+"""
 
 import equinox as eqx
 from jaxtyping import Array, Float
+from numpy import ndarray
 
 from posteriori.models.actions import Actions
 from posteriori.models.networks import Policy
@@ -16,10 +19,12 @@ class Actor(eqx.Module):
     scaling: Scaling
     actions: Actions
 
-    def act(self, obs: Float[Array, "*S O"], noise: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
+    def act(
+        self, obs: Float[Array | ndarray, "*S O"], noise: Float[Array, "*S D"]
+    ) -> Float[Array, "*S D"]:
         """Return an exploring action in the policy's units, not clipped, for raw observations."""
         return self.policy(self.scaling.observation(obs)).sample(noise)
 
-    def greedy(self, obs: Float[Array, "*S O"]) -> Array:
+    def greedy(self, obs: Float[Array | ndarray, "*S O"]) -> Array:
         """Return the greedy action in the environment's units, for raw observations."""
         return self.actions.to_env(self.policy(self.scaling.observation(obs)).mode())

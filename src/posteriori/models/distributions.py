@@ -1,11 +1,11 @@
 """What a policy says of one state: a distribution over actions that MPO can improve.
 
-The four questions that MPO asks of a policy are the methods of `Distribution`. Shapes, for the whole
-package: `N` atoms (actions that stand for a distribution), `*S` any state axes, `D` action dimensions
-(a discrete action is a one-hot vector of D entries), `C` constraints.
+The four questions that MPO asks of a policy are the methods of `Distribution`. Shapes, for the
+whole package: `N` atoms (actions that stand for a distribution), `*S` any state axes, `D` action
+dimensions (a discrete action is a one-hot vector of D entries), `C` constraints.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,17 +14,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 LOG_2PI = 1.8378770664093453
 
+D = TypeVar("D", bound="Distribution")  # a trust region is of the policy's own kind
+
 
 @runtime_checkable
 class Distribution(Protocol):
     """A policy's answer for states `*S`."""
 
     def sample(self, noise: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
-        """Turn standard normal noise into an action, so that noise correlated in time explores in time."""
+        """Turn standard normal noise, which may be correlated in time, into an action."""
         ...
 
     def atoms(self, key: PRNGKeyArray, n: int) -> tuple[Array, Float[Array, " N *S"]]:
-        """Actions `[N *S D]` and their log-weights, which sum to one: sum_j w_j f(a_j) is (or estimates) E[f]."""
+        """Actions `[N *S D]` and their log-weights: sum_j w_j f(a_j) is (or estimates) E[f].
+
+        The weights sum to one.
+        """
         ...
 
     def log_prob(self, action: Float[Array, "*#S D"]) -> Float[Array, "*#S"]:
@@ -36,13 +41,11 @@ class Distribution(Protocol):
         ...
 
     def spread(self) -> dict[str, Float[Array, "*S K"]]:
-        """How much it explores, by name: standard deviations per dimension, or the entropy in nats."""
+        """How much it explores, by name: standard deviations by dimension, or entropy in nats."""
         ...
 
-    def decouple(
-        self, old: "Distribution"
-    ) -> dict[str, tuple["Distribution", Float[Array, "*S C"]]]:
-        """By name, the trust regions: a policy to fit and KL(old || it), in nats, a column a constraint."""
+    def decouple(self: D, old: D) -> dict[str, tuple[D, Float[Array, "*S C"]]]:
+        """By name, the trust regions: a policy to fit and KL(old || it), nats, by constraint."""
         ...
 
 
@@ -78,7 +81,7 @@ class DiagonalGaussian(eqx.Module):
     def decouple(
         self, old: "DiagonalGaussian"
     ) -> dict[str, tuple["DiagonalGaussian", Float[Array, "*S D"]]]:
-        """Fit the mean at the old variance and the variance at the old mean (arXiv 1812.02256, *M-step*)."""
+        """Fit the mean at the old variance and conversely (arXiv 1812.02256, *M-step*)."""
         ratio = old.std / self.std
         return {
             "mean": (
@@ -125,7 +128,7 @@ class FullGaussian(eqx.Module):
     def decouple(
         self, old: "FullGaussian"
     ) -> dict[str, tuple["FullGaussian", Float[Array, "*S 1"]]]:
-        """Fit the mean at the old covariance and the covariance at the old mean (arXiv 1812.02256, *M-step*)."""
+        """Fit the mean at the old covariance and conversely (arXiv 1812.02256, *M-step*)."""
         shift = _solve(old.tril, self.mean - old.mean)
         spread = jax.scipy.linalg.solve_triangular(self.tril, old.tril, lower=True)
         trace = jnp.sum(spread**2, axis=(-2, -1))

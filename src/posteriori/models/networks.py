@@ -1,10 +1,12 @@
-"""Networks: a torso turns a vector into features, a head turns features into a distribution or a value.
+"""Networks: a torso turns a vector into features, a head features into a policy or a value.
 
-Torsos and heads are written for one state; `Policy` and `Critic` map them over any state axes, so that
-a torso of one's own needs to know nothing of batches. `O` observation entries, `D` action dimensions.
+Torsos and heads are written for one state; `Policy` and `Critic` map them over any state axes, so
+that a torso of one's own needs to know nothing of batches. `O` observation entries, `D` action
+dimensions.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,14 +21,26 @@ from posteriori.models.distributions import (
 )
 from posteriori.models.values import CategoricalValue, ScalarValue, Value
 
-Torso = Callable[[Float[Array, " I"]], Float[Array, " F"]]
-POLICY_HEAD_SCALE = (
-    0.01  # a new policy hardly depends on the state (arXiv 2006.05990, *Networks architecture*)
-)
+# A new policy hardly depends on the state (arXiv 2006.05990, *Networks architecture*).
+POLICY_HEAD_SCALE = 0.01
+
+
+@runtime_checkable
+class Torso(Protocol):
+    """From an input vector to `size` features."""
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        ...
+
+    def __call__(self, x: Float[Array, " I"], /) -> Float[Array, " F"]:
+        """Return the features of one input vector."""
+        ...
 
 
 class Mlp(eqx.Module):
-    """A linear layer, layer norm and tanh, then ELU layers: Acme's LayerNormMLP (arXiv 2006.00979)."""
+    """Linear, layer norm and tanh, then ELU layers: Acme's LayerNormMLP (arXiv 2006.00979)."""
 
     layers: list[eqx.nn.Linear]
     norm: eqx.nn.LayerNorm
@@ -51,7 +65,7 @@ class Mlp(eqx.Module):
 
 
 class DiagonalHead(eqx.Module):
-    """Features to a diagonal Gaussian; the standard deviation is a softplus that starts near `std`."""
+    """Features to a diagonal Gaussian, whose standard deviation, a softplus, starts near `std`."""
 
     mean: eqx.nn.Linear
     std: eqx.nn.Linear
@@ -147,7 +161,7 @@ class Policy(eqx.Module):
 
 
 class Critic(eqx.Module):
-    """Z(s, a): from normalised observations and executed actions, in the policy's units, to a value."""
+    """Z(s, a): from normalised observations and executed actions (policy's units) to a value."""
 
     torso: Torso
     head: Callable[[Float[Array, " F"]], Value]

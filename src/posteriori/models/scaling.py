@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from numpy import ndarray
 
 OBSERVATION_LIMIT = 10.0  # standard deviations; beyond it an observation says no more
 
@@ -19,7 +20,7 @@ class Scaling(eqx.Module):
         """Return the scaling of raw units for observations of `size` entries."""
         return cls(jnp.zeros(size), jnp.ones(size), jnp.ones(()))
 
-    def observation(self, obs: Float[Array, "*S O"]) -> Float[Array, "*S O"]:
+    def observation(self, obs: Float[Array | ndarray, "*S O"]) -> Float[Array, "*S O"]:
         """Return (obs - mean) / std, limited to 10 standard deviations."""
         shape = (1,) * (obs.ndim - 1) + self.mean.shape
         z = (obs - self.mean.reshape(shape)) / self.std.reshape(shape)

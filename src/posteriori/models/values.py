@@ -20,7 +20,7 @@ class Value(Protocol):
         ...
 
     def mix(self, log_w: Float[Array, " N *S"]) -> "Value":
-        """Of N weighted values `[N *S]`, the value of drawing among them: the expectation over actions."""
+        """Of N weighted values `[N *S]`, that of drawing one: the expectation over actions."""
         ...
 
     def backup(self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]) -> "Value":

@@ -1,4 +1,4 @@
-"""From settings and spaces to an algorithm and its first state: the one place that knows every variant."""
+"""From settings and spaces to an algorithm and its first state: all variants are known here."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from posteriori.algorithms.mpo import Mpo, Networks, State
+from posteriori.experience.spaces import flat_size
 from posteriori.models.actions import Actions, BoxActions, DiscreteActions
 from posteriori.models.networks import (
     CategoricalHead,
@@ -37,7 +38,7 @@ class Agent(NamedTuple):
 
 def assemble(
     config: Config,
-    observation_space: gym.spaces.Box,
+    observation_space: gym.Space,
     action_space: gym.Space,
     name: str,
     torso: TorsoFactory | None = None,
@@ -49,14 +50,15 @@ def assemble(
         observation_space: A flat box.
         action_space: A flat box, or a Discrete space.
         name: The environment's, for errors.
-        torso: Makes a torso of one's own from an input size and a key; the torso tells its number of features by an
-            attribute `size`. Called once for the policy and once for the critic, whose input ends with the action.
+        torso: Makes a torso of one's own from an input size and a key; the torso tells its number
+            of features by an attribute `size`. Called once for the policy and once for the critic,
+            whose input ends with the action.
 
     Raises:
         ValueError: If the policy of the settings does not fit the action space.
     """
     actions = _actions(action_space)
-    obs_size = observation_space.shape[0]
+    obs_size = flat_size(observation_space)
     keys = dict(zip(("torso", "head", "critic", "value", "state"), _keys(config.seed), strict=True))
     torso = torso or (lambda size, key: Mlp(size, config.widths, key=key))
     policy_torso = torso(obs_size, keys["torso"])
@@ -70,17 +72,16 @@ def assemble(
 
 
 def describe(observation_space: gym.Space, action_space: gym.Space) -> dict:
-    """Return flat spaces as plain values, from which `spaces` makes networks' shapes without the simulator."""
-    assert observation_space.shape is not None
+    """Return flat spaces as plain values, from which `spaces` makes them without the simulator."""
     if isinstance(action_space, gym.spaces.Discrete):
         action = {"n": int(action_space.n), "start": int(action_space.start)}
     else:
         assert isinstance(action_space, gym.spaces.Box)
         action = {"low": action_space.low.tolist(), "high": action_space.high.tolist()}
-    return {"observation": observation_space.shape[0], "action": action}
+    return {"observation": flat_size(observation_space), "action": action}
 
 
-def spaces(description: dict) -> tuple[gym.spaces.Box, gym.Space]:
+def spaces(description: dict) -> tuple[gym.Space, gym.Space]:
     """Return the spaces of a description."""
     action = description["action"]
     observation_space = gym.spaces.Box(-np.inf, np.inf, (description["observation"],), np.float32)
@@ -112,8 +113,8 @@ def _policy_head(
         space, other = ("Discrete", "categorical") if discrete else ("Box", "diagonal")
         needed = "discrete" if kind == "categorical" else "continuous"
         raise ValueError(
-            f"--policy {kind} needs a {needed} action space, but {name} has a {space} of {actions.size}. "
-            f"Use --policy {other}."
+            f"--policy {kind} needs a {needed} action space, but {name} has a {space} of "
+            f"{actions.size}. Use --policy {other}."
         )
     if kind == "categorical":
         return CategoricalHead(features, actions.size, key=key)

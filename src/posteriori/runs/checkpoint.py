@@ -1,9 +1,10 @@
-"""Checkpoints: folders of plain arrays (safetensors) and JSON, written aside and renamed, never pickled.
+"""Checkpoints: folders of plain arrays (safetensors) and JSON, never pickled.
 
-    checkpoints/00020000/    a step: policy, learner, replay and gathering, each .safetensors, and meta.json
-    checkpoints/best/        of the best evaluation: policy.safetensors and meta.json
+    checkpoints/0000020000/  of a step: policy, learner, replay, gathering (.safetensors), meta.json
+    checkpoints/best/        of the best evaluation: policy (.safetensors), meta.json
 
-A folder is complete when it has its name: it is written as `.writing-...` beside it. `latest` keeps the newest one.
+A folder is complete when it has its name: it is written as `.writing-...` beside it. `latest` keeps
+the newest one.
 """
 
 import hashlib
@@ -73,8 +74,8 @@ def read(folder: Path, only: str | None = None) -> tuple[dict[str, Arrays], dict
         meta = json.loads((folder / "meta.json").read_text())
         if meta["format"] != FORMAT:
             raise CheckpointError(
-                f"{folder} must be a checkpoint of format {FORMAT}, but it is of format {meta['format']}. "
-                "Use the version of posteriori in the run's config.json."
+                f"{folder} must be a checkpoint of format {FORMAT}, but it is of format "
+                f"{meta['format']}. Use the version of posteriori in the run's config.json."
             )
         parts = {}
         for part in [only] if only else meta["sha256"]:
@@ -88,7 +89,8 @@ def read(folder: Path, only: str | None = None) -> tuple[dict[str, Arrays], dict
             parts[part] = load_file(path)
     except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder} must be a complete checkpoint, but: {type(error).__name__}: {error}. Use another one."
+            f"{folder} must be a complete checkpoint, but: {type(error).__name__}: {error}. "
+            "Use another one."
         ) from error
     return parts, meta
 

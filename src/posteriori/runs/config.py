@@ -1,4 +1,4 @@
-"""The settings of a run: one dataclass, from which the command line, the defaults and `config.json` all come."""
+"""The settings of a run: one dataclass makes the command line, the defaults and `config.json`."""
 
 import dataclasses
 import difflib
@@ -18,11 +18,14 @@ class Config:
         seed: Of environments, networks, exploration and replay.
         steps: Environment steps to train for, over all environments.
         envs: Environments stepped together.
-        backend: Which implementation of the environment collects data; evaluation always uses Gymnasium's.
-        policy: Distribution over actions; auto is diagonal for a Box and categorical for a Discrete space.
+        backend: Which implementation of the environment collects data; evaluation always uses
+            Gymnasium's.
+        policy: Distribution over actions; auto is diagonal for a Box and categorical for a Discrete
+            space.
         critic: Whether the critic predicts the distribution of the return or its mean.
         widths: Hidden units of each layer, of the policy and of the critic.
-        initial_std: The policy's standard deviation at the start, in units of half the action range.
+        initial_std: The policy's standard deviation at the start, in units of half the action
+            range.
         support_points: Points of the categorical critic's support.
         support_limit: The support reaches from minus this to this, in scaled return.
         mpo: Hyperparameters of the algorithm.
@@ -31,8 +34,10 @@ class Config:
         replay_size: Rows kept for replay.
         learning_starts: Environment steps before the first update.
         steps_per_update: Environment steps per update.
-        noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR 2023).
-        normalise_observations: Whether observations are centred and scaled by their running moments.
+        noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR
+            2023).
+        normalise_observations: Whether observations are centred and scaled by their running
+            moments.
         scale_rewards: Whether rewards are divided by a running estimate of the return's spread.
         clip_rewards: Rewards are clipped to minus and plus this; 0 is no clipping.
         evaluate_every: Environment steps between evaluations; 0 is never.
@@ -67,7 +72,8 @@ class Config:
     checkpoint_every: int = 20_000
 
 
-# The source tutorial's settings. Differs: no sigma clip, and log N is in the dual (both were faults there).
+# The source tutorial's settings. Differs: no sigma clip, and log N is in the dual (both were faults
+# there).
 TUTORIAL = Config(
     envs=1,
     critic="scalar",
@@ -131,8 +137,8 @@ def check(config: Config) -> None:
                 _check_range(field_.name, value, usual, get_args(field_.type))
     if config.n_step * config.envs >= config.replay_size:
         raise ValueError(
-            f"replay_size must exceed n_step times envs, but it is {config.replay_size} with n_step "
-            f"{config.n_step} and envs {config.envs}. Raise replay_size."
+            f"replay_size must exceed n_step times envs, but it is {config.replay_size} with "
+            f"n_step {config.n_step} and envs {config.envs}. Raise replay_size."
         )
 
 
@@ -143,7 +149,8 @@ def _check_type(name: str, value: object, usual: object) -> None:
         fits = bool(value) and all(type(x) is int for x in value)
     if not fits:
         raise TypeError(
-            f"{name} must be {kind.__name__} like {usual!r}, but it is {type(value).__name__} {value!r}."
+            f"{name} must be {kind.__name__} like {usual!r}, but it is {type(value).__name__} "
+            f"{value!r}."
         )
 
 

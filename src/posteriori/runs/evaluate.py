@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -46,7 +45,7 @@ class Evaluation:
 
 
 class GreedyPolicy:
-    """A trained policy: from a NumPy observation, or a batch of them, to greedy actions, in the environment's units."""
+    """A trained policy: from NumPy observations to greedy actions, in the environment's units."""
 
     def __init__(self, actor: Actor):
         self.actor = actor
@@ -55,7 +54,8 @@ class GreedyPolicy:
         """Return the greedy action.
 
         Args:
-            obs: `[O]` or `[B O]`, as the environment gives it (flattened, where its space is not a flat box).
+            obs: `[O]` or `[B O]`, as the environment gives it (flattened, where its space is not a
+                flat box).
 
         Raises:
             ValueError: If the last axis does not hold O entries, or one is not finite.
@@ -75,7 +75,7 @@ class GreedyPolicy:
 def run_episodes(
     policy: Callable[[NDArray], NDArray], envs: VectorEnv, *, env: str, episodes: int, seed: int
 ) -> Evaluation:
-    """Run greedy episodes, the same number in each environment, so that short ones are not favoured.
+    """Run greedy episodes, as many in each environment, so that short ones are not favoured.
 
     Args:
         policy: From a batch of observations to a batch of actions, in the environment's units.
@@ -121,7 +121,8 @@ def evaluate(
     """Evaluate a policy greedily in Gymnasium's own environment.
 
     Args:
-        run_or_policy: A run, its folder, or a callable from a batch of observations to a batch of actions.
+        run_or_policy: A run, its folder, or a callable from a batch of observations to a batch of
+            actions.
         env: The environment; by default the run's.
         episodes: How many.
         seed: Of the first episodes' initial states.

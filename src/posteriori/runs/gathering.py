@@ -1,4 +1,4 @@
-"""What a run gathers: environments, exploration, replay and the statistics that set the networks' units."""
+"""What a run gathers: environments, exploration, replay, and the statistics behind `Scaling`."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from posteriori.algorithms.trajectory import Trajectory
 from posteriori.experience.collect import Collector, Episode
 from posteriori.experience.noise import ColouredNoise
 from posteriori.experience.replay import Ring, Rows
+from posteriori.experience.spaces import flat_size
 from posteriori.experience.statistics import Moments, ReturnUnit
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
@@ -36,7 +37,7 @@ class Gathering:
     """
 
     def __init__(self, config: Config, envs: VectorEnv, action_size: int, seed: int):
-        num_envs, (obs_size,) = envs.num_envs, envs.single_observation_space.shape
+        num_envs, obs_size = envs.num_envs, flat_size(envs.single_observation_space)
         env_seed, noise_seed, replay_seed = np.random.SeedSequence(seed).generate_state(3)
         noise = ColouredNoise(config.noise_exponent, (num_envs, action_size), int(noise_seed))
         self.config = config

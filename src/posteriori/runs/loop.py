@@ -22,14 +22,15 @@ from posteriori.runs.learner import Learner
 from posteriori.runs.sinks import Sink
 
 REPORT_EVERY = 1_000  # environment steps between rows of metrics
-EVALUATION_SEED = 1_000_000  # of the evaluations on the way: the same episodes each time, none that training began with
+# Of the evaluations on the way: the same episodes each time, none that training began with.
+EVALUATION_SEED = 1_000_000
 
 
 class Loop:
     """One process: with the same seed, the same metrics.
 
-    An update needs nothing of the step that follows it, and a step acts with the policy before the updates in
-    flight, so that host and device work at the same time.
+    An update needs nothing of the step that follows it, and a step acts with the policy before the
+    updates in flight, so that host and device work at the same time.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Loop:
         self.best: Evaluation | None = None
 
     def run(self, folder: RunFolder, sinks: Sequence[Sink], stopped: Callable[[], bool]) -> None:
-        """Train to the last step, or until `stopped`, which raises KeyboardInterrupt with the run saved."""
+        """Train to the last step; `stopped` ends it by KeyboardInterrupt, with the run saved."""
         self.folder, self.sinks = folder, sinks
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)

@@ -56,12 +56,15 @@ def train(
     """Train a policy with MPO.
 
     Args:
-        env: A Gymnasium id, an environment, a vector environment, or a function that makes an environment.
+        env: A Gymnasium id, an environment, a vector environment, or a function that makes an
+            environment.
         config: Settings; the defaults if not given.
         run_dir: Folder to make for the run; by default one under `runs/`.
-        sinks: Callables that get (step, metrics), beside the run folder's JSON lines and TensorBoard events.
+        sinks: Callables that get (step, metrics), beside the run folder's JSON lines and
+            TensorBoard events.
         evaluation_env: What to evaluate in, if not `env`.
-        torso: Makes networks of one's own: from an input size and a key to a callable with an attribute `size`.
+        torso: Makes networks of one's own: from an input size and a key to a callable with an
+            attribute `size`.
         **settings: Fields of `Config`, or of its `mpo`, that replace the config's.
 
     Raises:
@@ -138,7 +141,7 @@ def _run(
 
 @contextmanager
 def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the current step; the second one stops at once."""
+    """Turn the first Ctrl-C into a wish to stop after the current step; a second stops at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
