@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import tyro
 
 if TYPE_CHECKING:
+    from posteriori.runs.config import Config
     from posteriori.runs.evaluate import Evaluation
     from posteriori.runs.folder import RunFolder
     from posteriori.runs.run import Run
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="Train continuous-control policies with MPO (`--version`: which version).",
             args=arguments,
         )
+        sys.stdout.flush()  # here, where a closed pipe is understood
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has had enough
@@ -219,14 +221,18 @@ def _train_command(arguments: Sequence[str]) -> Callable[..., None]:
             run_dir: A new or empty folder for the run.
             quiet: Show no progress, only the result.
         """
-        from posteriori.runs.folder import RunFolder, default_path
-        from posteriori.runs.run import train as start_run
-
-        folder = RunFolder(run_dir or default_path(env, settings.seed))
-        start = partial(start_run, env, config=settings, run_dir=folder.path)
-        _follow(start, folder, env, settings.steps, quiet=quiet)
+        _train(env, settings, run_dir, quiet=quiet)
 
     return train
+
+
+def _train(env: str, config: "Config", run_dir: Path | None, *, quiet: bool) -> None:
+    from posteriori.runs.folder import RunFolder, default_path
+    from posteriori.runs.run import train
+
+    folder = RunFolder(run_dir or default_path(env, config.seed))
+    start = partial(train, env, config=config, run_dir=folder.path)
+    _follow(start, folder, env, config.steps, quiet=quiet)
 
 
 def _preset(arguments: Sequence[str]) -> str:

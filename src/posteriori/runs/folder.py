@@ -124,11 +124,13 @@ class RunFolder:
         from posteriori.runs.config import Config, check  # imports JAX, which a plot can do without
 
         record = self.read_record()
-        config = _rebuild(Config(), record["settings"], f"{self.record}: settings")
         try:
+            config = _rebuild(Config(), record["settings"], "settings")
             check(config)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.record}: {error} Restore the file, or train anew.") from error
+            raise ValueError(
+                f"{self.record}: {error} Restore the file, or use the version that wrote it."
+            ) from error
         return record["env"], config
 
 
@@ -156,8 +158,8 @@ def _rebuild(default: Any, values: Any, name: str) -> Any:
     given = set(values) if isinstance(values, dict) else set()
     if known != given:
         raise ValueError(
-            f"{name} must be those of this version, but lacks {sorted(known - given)} and has "
-            f"{sorted(given - known)} besides. Use the version of posteriori that wrote the file."
+            f"{name} must be those of this version of posteriori, but there is no "
+            f"{sorted(known - given)}, and {sorted(given - known)} besides."
         )
     return type(default)(
         **{key: _value(getattr(default, key), values[key], f"{name}.{key}") for key in known}

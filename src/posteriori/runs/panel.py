@@ -1,7 +1,6 @@
 """What a run's panel shows: pace, returns, and the health of the constraints."""
 
 import math
-from collections.abc import Mapping
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -9,6 +8,8 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from posteriori.runs.sinks import Row
 
 WIDTH = 100  # columns at most
 METER = 16  # columns of a bar
@@ -20,12 +21,12 @@ class Board:
 
     def __init__(self, total_steps: int):
         self.total, self.step = total_steps, 0
-        self.last: dict[str, float] = {}
+        self.last: dict[str, int | float] = {}
         self.evaluations: list[float] = []
         self.best = -math.inf
         self.best_step: int | None = None  # None: before this process, in a resumed run
 
-    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+    def add(self, step: int, metrics: Row) -> None:
         """Take in a row; a number that is not finite is passed over, since it cannot be drawn."""
         self.step = step
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -40,7 +41,7 @@ class Board:
 
     def get(self, name: str) -> float:
         """Return the last value, NaN if there was none."""
-        return self.last.get(name, math.nan)
+        return float(self.last.get(name, math.nan))
 
     def seconds_left(self) -> float:
         """Return the seconds to the last step at the current speed, NaN before it is known."""

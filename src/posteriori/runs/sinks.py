@@ -12,7 +12,8 @@ from typing import Any
 
 from posteriori.runs.folder import write_atomically
 
-Sink = Callable[[int, Mapping[str, float]], None]
+Row = Mapping[str, int | float]
+Sink = Callable[[int, Row], None]
 
 
 class JsonLines:
@@ -30,7 +31,7 @@ class JsonLines:
             write_atomically(path, "".join(map(_line, kept)).encode())
         self._file = path.open("x" if resume_step is None else "a")
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+    def __call__(self, step: int, metrics: Row) -> None:
         """Write a row, so that a reader sees it at once."""
         self._file.write(_line({"step": step, **metrics}))
         self._file.flush()
@@ -55,7 +56,7 @@ class TensorBoard:
         purge = None if purge_step is None else purge_step + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge)
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+    def __call__(self, step: int, metrics: Row) -> None:
         """Write a row; TensorBoard cannot show what is not finite, so that is left out."""
         for name, value in metrics.items():
             if math.isfinite(value):
@@ -100,7 +101,7 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
-def _number(value: Any) -> float | None:
+def _number(value: Any) -> int | float | None:
     """Return counts as they are, and JAX's and NumPy's scalars as Python's."""
     if type(value) is int:
         return value

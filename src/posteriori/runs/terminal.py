@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -11,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from posteriori.runs.panel import Board, clock, number, panel
-from posteriori.runs.sinks import Sink
+from posteriori.runs.sinks import Row, Sink
 
 REFRESH = 0.1  # seconds between two drawings at least: rows of a fast run come more often
 LINE_EVERY = 10.0  # seconds between plain lines, evaluations aside
@@ -50,7 +49,7 @@ class LiveView:
         self._live.refresh()
         return self
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+    def __call__(self, step: int, metrics: Row) -> None:
         """Take in a row and show it."""
         self.board.add(step, metrics)
         if time.monotonic() - self._drawn >= REFRESH:
@@ -94,7 +93,7 @@ class PlainLines:
         print(self.name, flush=True)
         return self
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+    def __call__(self, step: int, metrics: Row) -> None:
         """Take in a row, and print it if it is time."""
         self.board.add(step, metrics)
         evaluated = "evaluation/mean" in metrics

@@ -79,7 +79,8 @@ def _record(
     obs, _ = envs.reset(seed=seed)
     frame = _frame(envs)
     total, length, over = 0.0, 0, False
-    with _encoder(path, frame.shape, (envs.metadata or {}).get("render_fps") or 30) as write:
+    fps = float((envs.metadata or {}).get("render_fps") or 30)
+    with _encoder(path, frame.shape, fps) as write:
         write(frame)
         while length < max_steps and not over:
             obs, reward, terminated, truncated, _ = envs.step(policy(obs))

@@ -1,0 +1,277 @@
+"""The command line: what reaches the library, what is printed, and the exit code."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from posteriori import cli
+from posteriori.algorithms.mpo import Mpo
+from posteriori.runs import evaluate, run
+from posteriori.runs.config import PRESETS, Config
+from posteriori.runs.evaluate import Evaluation
+from posteriori.runs.folder import RunFolder
+from posteriori.runs.run import Run, RunFailed
+
+RESULT = Evaluation("Walker-v0", 2, 1.5, 0.5, 1.0, 2.0, [1.0, 2.0], [10, 20], 30)
+
+
+class Trainer:
+    """Stands for `train` and `resume`: keeps what it was given, reports a row, and ends as told."""
+
+    def __init__(self, end: BaseException | None = None):
+        self.end = end
+        self.given: dict[str, Any] = {}
+
+    def __call__(self, subject: Any, *, sinks: Sequence[Any], **given: Any) -> Run:
+        self.given = {"subject": subject, **given}
+        sinks[0](1000, {"evaluation/mean": 1.5})
+        if self.end:
+            raise self.end
+        return finished(given.get("run_dir", subject))
+
+
+def finished(run_dir: Path) -> Run:
+    """Make a run without networks."""
+    made = object.__new__(Run)
+    values = {"run_dir": run_dir, "env": "Walker-v0", "final": RESULT, "steps": 1000}
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
+    made = Trainer()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "train", made)
+    monkeypatch.setattr(run, "resume", made)
+    return made
+
+
+def fails(arguments: Sequence[str]) -> int:
+    """Run a command whose words are refused by the parser, which exits by itself."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_train_uses_the_defaults_and_names_a_folder(trainer: Trainer) -> None:
+    assert cli.main(["train", "Walker-v0"]) == 0
+    assert trainer.given["subject"] == "Walker-v0"
+    assert trainer.given["config"] == Config()
+    assert trainer.given["run_dir"].parent == Path("runs")
+    assert trainer.given["run_dir"].name.startswith("Walker-v0-seed0-")
+
+
+def test_every_setting_is_an_option(trainer: Trainer) -> None:
+    words = ["--seed", "3", "--steps", "5000", "--envs", "2", "--widths", "64", "32"]
+    words += ["--epsilon", "0.2", "--no-scale-rewards", "--policy", "full", "--run-dir", "r"]
+    assert cli.main(["train", "Walker-v0", *words]) == 0
+    expected = Config(
+        seed=3,
+        steps=5000,
+        envs=2,
+        widths=(64, 32),
+        scale_rewards=False,
+        policy="full",
+        mpo=Mpo(epsilon=0.2),
+    )
+    assert trainer.given == {"subject": "Walker-v0", "config": expected, "run_dir": Path("r")}
+
+
+@pytest.mark.parametrize("words", [["--preset", "tutorial"], ["--preset=tutorial"]])
+def test_a_preset_changes_defaults_but_not_what_is_given(
+    trainer: Trainer, words: list[str]
+) -> None:
+    assert cli.main(["train", "Walker-v0", "--n-step", "7", *words]) == 0
+    given, tutorial = trainer.given["config"], PRESETS["tutorial"]
+    assert given.n_step == 7
+    assert given.critic == tutorial.critic
+    assert given.mpo == tutorial.mpo
+
+
+def test_presets_of_the_command_line_are_the_library_s() -> None:
+    assert set(get_args(cli.Preset)) == set(PRESETS)
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    names = {field.name for field in (*fields(Config), *fields(Mpo))} - {"mpo"}
+    for name in names:
+        assert f"--{name.replace('_', '-')}" in text
+    assert "KL bound of the E-step, nats" in text
+    assert "(default: 400000)" in text
+
+
+def test_train_ends_with_the_result_and_the_next_commands(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["train", "Walker-v0", "--run-dir", "r", "--quiet"])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert trainer.given
+    assert first == (
+        "Walker-v0: mean return 1.5 ± 0.5 over 2 greedy episodes (worst 1.0, best 2.0)"
+    )
+    assert rest == [
+        "The run is in r. Next:",
+        "  posteriori evaluate r",
+        "  posteriori watch r",
+        "  posteriori plot r",
+    ]
+
+
+def test_resume_passes_the_folder_and_the_new_total(trainer: Trainer, tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "r", env="Walker-v0", seed=0)
+    folder.write_config("Walker-v0", Config())
+    assert cli.main(["resume", str(folder.path), "--steps", "9000"]) == 0
+    assert trainer.given == {"subject": folder.path, "steps": 9000}
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.end = KeyboardInterrupt()
+    Path("r/checkpoints").mkdir(parents=True)
+    assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
+    assert "posteriori resume r" in capsys.readouterr().err
+
+
+def test_a_run_interrupted_before_it_was_saved_promises_nothing(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.end = KeyboardInterrupt()
+    assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_a_failed_run_is_one_line_and_exit_code_1(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.end = RunFailed("Walker-v0, step 7: loss is not finite.")
+    assert cli.main(["train", "Walker-v0"]) == 1
+    assert capsys.readouterr().err == "error: Walker-v0, step 7: loss is not finite.\n"
+
+
+def test_a_fault_of_the_code_keeps_its_traceback(trainer: Trainer) -> None:
+    trainer.end = ValueError("raised by this test, not by the library")
+    with pytest.raises(ValueError, match="raised by this test"):
+        cli.main(["train", "Walker-v0"])
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "Walkr-v0"], "error: env must be a registered environment id"),
+        (["train", "CartPole-v1", "--steps", "-5"], "error: steps must be"),
+        (["evaluate", "nowhere"], "error: nowhere must be the folder of a run"),
+        (["watch", "nowhere"], "error: nowhere must be the folder of a run"),
+        (["resume", "nowhere"], "error: nowhere must be the folder of a run"),
+        (["plot"], "error: There must be a run to plot"),
+        (["envs", "no such id"], "error: PATTERN must be part of an environment's id"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    words: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(text)
+    assert message.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "Walker-v0", "--epsiln", "1"], "--epsilon"),
+        (["train", "Walker-v0", "--preset", "nope"], "tutorial"),
+        (["trian"], "train"),
+        (["evaluate", "r", "--episodes", "many"], "many"),
+    ],
+)
+def test_bad_usage_is_told_and_exit_code_2(
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(words) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err
+    assert captured.out == ""
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+
+    def fake(run_dir: Path, **options: Any) -> Evaluation:
+        given.update(run_dir=run_dir, **options)
+        return RESULT
+
+    monkeypatch.setattr(evaluate, "evaluate", fake)
+    return given
+
+
+def test_evaluate_prints_one_json_object(
+    evaluated: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "r", "--episodes", "2", "--seed", "5", "--json", "--best"]
+    assert cli.main(words) == 0
+    assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True}
+    printed = json.loads(capsys.readouterr().out)
+    expected = {"env": "Walker-v0", "episodes": 2, "mean": 1.5, "std": 0.5, "min": 1.0, "max": 2.0}
+    assert printed == expected | {"returns": [1.0, 2.0], "lengths": [10, 20], "steps": 30}
+
+
+def test_evaluate_prints_a_sentence(
+    evaluated: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", "r"]) == 0
+    assert evaluated["episodes"] == 100
+    assert capsys.readouterr().out.startswith("Walker-v0: mean return 1.5 ± 0.5 over 2")
+
+
+def test_envs_lists_ids_and_what_runs_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["envs", "cartpole-v1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("CartPole-v1 ") and "gymnasium" in line for line in lines)
+
+
+def test_the_version_is_the_installed_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("posteriori 0.")
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_no_words_or_help_list_the_commands(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails(words) == 0
+    text = capsys.readouterr().out
+    for command in ("train", "resume", "evaluate", "watch", "plot", "envs"):
+        assert f"• {command} " in text
+
+
+def test_a_reader_that_has_had_enough_is_no_error() -> None:
+    """`posteriori envs | head -1`: the pipe may close before the list is written."""
+    program = "import sys; from posteriori.cli import main; sys.exit(main(['envs', 'cartpole-v1']))"
+    lister = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert lister.stdout
+    lister.stdout.close()
+    assert lister.stderr
+    assert b"Broken" not in lister.stderr.read()
+    lister.stderr.close()
+    assert lister.wait() == 0

@@ -1,0 +1,134 @@
+"""Videos: one greedy episode becomes a playable file, or an error says why not."""
+
+import logging
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from posteriori.runs.artifacts import finish
+from posteriori.runs.video import CannotRender, record
+
+
+class Lights(gym.Env):
+    """Five steps of reward 2, and a picture with odd sides."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 - Gymnasium's way
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, frame: Any = None, render_mode: str | None = None):
+        self.frame = np.full((65, 81, 3), 128, np.uint8) if frame is None else frame
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> Any:
+        super().reset(seed=seed, options=options)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: NDArray) -> Any:
+        assert action.shape == (1,)
+        self.steps += 1
+        return np.zeros(2, np.float32), 2.0, self.steps == 5, False, {}
+
+    def render(self) -> Any:
+        if isinstance(self.frame, Exception):
+            raise self.frame
+        return self.frame
+
+
+def lights(render_mode: str | None = None) -> gym.Env:
+    return Lights(render_mode=render_mode)
+
+
+def still(obs: NDArray) -> NDArray:
+    return np.zeros((len(obs), 1), np.float32)
+
+
+def streams(path: Path) -> str:
+    """Return what ffmpeg says of a file, decoding all of it."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "null", "-"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+def test_an_episode_becomes_a_video_at_its_own_speed(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "video.mp4"
+    assert record(still, lights, out) == (10.0, 5)
+    text = streams(out)
+    assert re.search(r"Video: h264 .*yuv420p.* 80x64.* 20 fps", text)
+    assert "frame=    6" in text  # the first observation's and one for each step
+    assert [path.name for path in out.parent.iterdir()] == ["video.mp4"]
+
+
+def test_an_episode_without_an_end_is_cut(tmp_path: Path) -> None:
+    assert record(still, lights, tmp_path / "video.mp4", max_steps=3) == (6.0, 3)
+
+
+def test_a_registered_environment_is_recorded(tmp_path: Path) -> None:
+    recorded = record(
+        lambda obs: np.zeros(len(obs), int), "CartPole-v1", tmp_path / "v.mp4", max_steps=5
+    )
+    assert recorded == (5.0, 5)
+
+
+def test_only_mp4_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--out must end in .mp4, but it is .*video.gif"):
+        record(still, lights, tmp_path / "video.gif")
+
+
+def test_an_environment_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotRender, match=r"can render to rgb_array, but: .* has None"):
+        record(still, lambda: Lights(), tmp_path / "video.mp4")
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (np.zeros((4, 4), np.uint8), r"gave uint8\[4, 4\]. Make the environment's"),
+        (np.zeros((4, 4, 3)), r"gave float64\[4, 4, 3\]"),
+        (RuntimeError("no OpenGL"), "rendering failed: RuntimeError: no OpenGL. Install what"),
+    ],
+)
+def test_a_renderer_that_fails_is_an_error_that_says_so(
+    tmp_path: Path, frame: Any, text: str
+) -> None:
+    with pytest.raises(CannotRender, match=text):
+        record(still, lambda render_mode=None: Lights(frame, render_mode), tmp_path / "video.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_of_ffmpeg_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ffmpeg = tmp_path / "ffmpeg"
+    ffmpeg.write_text("#!/bin/sh\necho disk full >&2\nexit 1\n")
+    ffmpeg.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(ffmpeg))
+    with pytest.raises(OSError, match=r"but it failed: disk full. Free space"):
+        record(still, lights, tmp_path / "out" / "video.mp4")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_run_ends_with_curves_and_a_video(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"env": "Lights", "settings": {}}')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1000, "evaluation/mean": 1.0}\n')
+    finish(tmp_path, still, lights)
+    assert (tmp_path / "curve.png").stat().st_size > 0
+    assert (tmp_path / "video.mp4").stat().st_size > 0
+
+
+def test_a_run_that_cannot_be_shown_ends_with_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text('{"env": "Lights", "settings": {}}')
+    with caplog.at_level(logging.WARNING):
+        finish(tmp_path, still, lambda: Lights())
+    texts = [entry.getMessage() for entry in caplog.records]
+    assert texts[0].startswith("No learning curve: ")
+    assert texts[1].startswith("No video: A video needs an environment that can render")
