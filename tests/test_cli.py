@@ -1,6 +1,7 @@
 """The command line: what reaches the library, what is printed, and the exit code."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -267,7 +268,10 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     """`posteriori envs | head -1`: the pipe may close before the list is written."""
     program = "import sys; from posteriori.cli import main; sys.exit(main(['envs', 'cartpole-v1']))"
     lister = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # so that it is written at the end, at once
     )
     assert lister.stdout
     lister.stdout.close()

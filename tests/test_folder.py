@@ -143,7 +143,9 @@ def test_a_write_that_fails_leaves_the_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "config.json"
+    write_atomically(path, b"older")
     write_atomically(path, b"old")
+    assert list(tmp_path.iterdir()) == [path]
 
     def fail(_: int) -> None:
         raise OSError("no space")
