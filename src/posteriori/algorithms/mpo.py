@@ -27,6 +27,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Policy
 from posteriori.models.scaling import Scaling
 
+MAX_EXCESS = 10.0  # a KL beyond 11 times its bound tightens its multiplier no faster
 LOG_ALPHA_LIMITS = (-7.0, 18.0)  # of the multipliers, so that none takes long to come back
 
 
@@ -44,7 +45,6 @@ class State(NamedTuple):
     target: Networks
     log_alpha: dict[str, Float[Array, " C"]]
     optimiser: optax.OptState
-    dual_optimiser: optax.OptState
     key: PRNGKeyArray
     updates: Int[Array, ""]
 
@@ -68,7 +68,8 @@ class Mpo:
         samples: Actions drawn from the policy in each state.
         discount: Discount of rewards, per environment step.
         learning_rate: Adam's, of the policy and the critic.
-        dual_learning_rate: Adam's, of the logarithm of the trust regions' multipliers.
+        dual_learning_rate: Of the logarithm of the trust regions' multipliers, per update and unit
+            of KL / epsilon - 1.
         initial_alpha: Multiplier that each trust region starts with.
         target_period: Updates between two copies of the networks to their targets.
     """
@@ -96,7 +97,7 @@ class Mpo:
         distribution = jax.eval_shape(networks.policy, example)
         regions = jax.eval_shape(lambda d: d.decouple(d), distribution)
         log_alpha = {
-            name: jnp.full(kl.shape[-1], jnp.log(self.initial_alpha))
+            name: jnp.full(kl.shape[-1], jnp.log(self.initial_alpha), float)
             for name, (_, kl) in regions.items()
         }
         return State(
@@ -104,7 +105,6 @@ class Mpo:
             target=jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, networks),
             log_alpha=log_alpha,
             optimiser=self._optimiser.init(eqx.filter(networks, eqx.is_inexact_array)),
-            dual_optimiser=self._dual_optimiser.init(log_alpha),
             key=key,
             updates=jnp.zeros((), jnp.int32),
         )
@@ -134,17 +134,17 @@ class Mpo:
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
         weights, metrics = self._improve(objectives, log_w, where)
 
-        def loss(online: Networks, log_alpha: dict[str, Array]) -> tuple[Array, Metrics]:
+        def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(obs_end)
-            alpha = jax.tree.map(jnp.exp, log_alpha)
             fit = m_step(policy, old, atoms, weights, alpha, self._bounds, where)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
             return total, losses | self._health(policy, fit.kl, alpha)
 
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
-        (gradient, dual_gradient), loss_metrics = grad((state.online, state.log_alpha))
+        alpha = jax.tree.map(jnp.exp, state.log_alpha)
+        (gradient, dual_gradient), loss_metrics = grad((state.online, alpha))
         metrics |= loss_metrics | {"value": masked_mean(jnp.mean(objectives["return"], 0), where)}
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
@@ -183,23 +183,34 @@ class Mpo:
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         change, optimiser = self._optimiser.update(gradient, state.optimiser, params)
-        dual_change, dual_optimiser = self._dual_optimiser.update(
-            dual_gradient, state.dual_optimiser, state.log_alpha
-        )
         online = eqx.apply_updates(state.online, change)
-        log_alpha = optax.apply_updates(state.log_alpha, dual_change)
+        log_alpha = {
+            name: self._tighten(old, dual_gradient[name] / self._bounds[name])
+            for name, old in state.log_alpha.items()
+        }
         updates = state.updates + 1
         copy = updates % self.target_period == 0
         pick = lambda new, old: jnp.where(copy, new, old) if eqx.is_array(new) else new  # noqa: E731
         return State(
             online=online,
             target=jax.tree.map(pick, online, state.target),
-            log_alpha=jax.tree.map(lambda x: jnp.clip(x, *LOG_ALPHA_LIMITS), log_alpha),
+            log_alpha=log_alpha,
             optimiser=optimiser,
-            dual_optimiser=dual_optimiser,
             key=key,
             updates=updates,
         )
+
+    def _tighten(
+        self, log_alpha: Float[Array, " C"], slack: Float[Array, " C"]
+    ) -> Float[Array, " C"]:
+        """Follow the dual in log alpha, by the constraint's slack 1 - KL/epsilon.
+
+        Differs: the papers take Adam steps on alpha. There alpha's own size decides how long it
+        takes to come back, and Adam's memory of one large KL held the policy still for thousands
+        of updates (measured: docs/mpo.md).
+        """
+        change = -self.dual_learning_rate * jnp.maximum(slack, -MAX_EXCESS)
+        return jnp.clip(log_alpha + change, *LOG_ALPHA_LIMITS)
 
     @property
     def _bounds(self) -> dict[str, float]:
@@ -212,7 +223,3 @@ class Mpo:
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
-
-    @property
-    def _dual_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.dual_learning_rate)

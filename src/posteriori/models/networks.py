@@ -6,7 +6,7 @@ dimensions.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -20,6 +20,8 @@ from posteriori.models.distributions import (
     FullGaussian,
 )
 from posteriori.models.values import CategoricalValue, ScalarValue, Value
+
+T = TypeVar("T")
 
 # A new policy hardly depends on the state (arXiv 2006.05990, *Networks architecture*).
 POLICY_HEAD_SCALE = 0.01
@@ -74,7 +76,7 @@ class DiagonalHead(eqx.Module):
         mean_key, std_key = jax.random.split(key)
         self.mean = _small_linear(in_size, actions, jnp.zeros(actions), key=mean_key)
         self.std = _small_linear(
-            in_size, actions, jnp.full(actions, _inverse_softplus(std)), key=std_key
+            in_size, actions, jnp.full(actions, _inverse_softplus(std), float), key=std_key
         )
 
     def __call__(self, features: Float[Array, " F"]) -> DiagonalGaussian:
@@ -91,7 +93,7 @@ class FullHead(eqx.Module):
     def __init__(self, in_size: int, actions: int, std: float, *, key: PRNGKeyArray):
         mean_key, tril_key = jax.random.split(key)
         self.mean = _small_linear(in_size, actions, jnp.zeros(actions), key=mean_key)
-        start = jnp.diag(jnp.full(actions, _inverse_softplus(std)))
+        start = jnp.diag(jnp.full(actions, _inverse_softplus(std), float))
         start = start[jnp.tril_indices(actions)]
         self.tril = _small_linear(in_size, start.size, start, key=tril_key)
 
@@ -154,10 +156,7 @@ class Policy(eqx.Module):
 
     def __call__(self, obs: Float[Array, "*S O"]) -> Distribution:
         """Return the distributions of states `*S`."""
-        answer = lambda o: self.head(self.torso(o))  # noqa: E731
-        for _ in obs.shape[:-1]:
-            answer = jax.vmap(answer)
-        return answer(obs)
+        return _map(lambda x: self.head(self.torso(x)), obs)
 
 
 class Critic(eqx.Module):
@@ -168,12 +167,19 @@ class Critic(eqx.Module):
 
     def __call__(self, obs: Float[Array, "*S O"], action: Float[Array, "*A D"]) -> Value:
         """Return the values of actions `*A`, whose last axes are the states' `*S`."""
-        answer = lambda o, a: self.head(self.torso(jnp.concatenate([o, a])))  # noqa: E731
-        for _ in obs.shape[:-1]:
-            answer = jax.vmap(answer)
-        for _ in range(action.ndim - obs.ndim):
-            answer = jax.vmap(answer, in_axes=(None, 0))
-        return answer(obs, action)
+        missing = (1,) * (action.ndim - obs.ndim)
+        obs = jnp.broadcast_to(
+            obs.reshape(missing + obs.shape), (*action.shape[:-1], obs.shape[-1])
+        )
+        inputs = jnp.concatenate([obs, action], axis=-1)
+        return _map(lambda x: self.head(self.torso(x)), inputs)
+
+
+def _map(answer: Callable[[Float[Array, " I"]], T], inputs: Float[Array, "*A I"]) -> T:
+    """Answer for each vector; one vmap over all axes, since nested ones lose the fast products."""
+    axes = inputs.shape[:-1]
+    answers = jax.vmap(answer)(inputs.reshape(-1, inputs.shape[-1]))
+    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), answers)
 
 
 def _small_linear(
