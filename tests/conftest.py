@@ -1,6 +1,7 @@
 """What holds for every test: strict JAX, no display, the CPU unless GPU tests were asked for."""
 
 import os
+import tempfile
 
 import jax
 import pytest
@@ -15,3 +16,8 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_debug_key_reuse", True)
     if config.getoption("markexpr") != "gpu":
         jax.config.update("jax_platforms", "cpu")
+    # What several tests need is compiled once; compiling is most of their time.
+    programs = tempfile.TemporaryDirectory()
+    config.add_cleanup(programs.cleanup)
+    jax.config.update("jax_compilation_cache_dir", programs.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

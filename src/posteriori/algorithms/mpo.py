@@ -110,7 +110,12 @@ class Mpo:
         )
 
     def update(
-        self, state: State, batch: Trajectory, scaling: Scaling, actions: Actions
+        self,
+        state: State,
+        batch: Trajectory,
+        scaling: Scaling,
+        actions: Actions,
+        rate: float | Float[Array, ""] = 1.0,
     ) -> tuple[State, Metrics]:
         """Do one step of policy evaluation, E-step and M-step.
 
@@ -119,6 +124,7 @@ class Mpo:
             batch: Windows of n+1 rows for n-step returns, in the environment's units.
             scaling: The networks' units of observation and reward.
             actions: The action space; its preferences are objectives beside the return.
+            rate: Factor of the learning rate.
         """
         next_key, atoms_key = jax.random.split(state.key)
         obs = scaling.observation(batch.obs)
@@ -146,7 +152,7 @@ class Mpo:
         alpha = jax.tree.map(jnp.exp, state.log_alpha)
         (gradient, dual_gradient), loss_metrics = grad((state.online, alpha))
         metrics |= loss_metrics | {"value": masked_mean(jnp.mean(objectives["return"], 0), where)}
-        return self._step(state, gradient, dual_gradient, next_key), metrics
+        return self._step(state, gradient, dual_gradient, rate, next_key), metrics
 
     def _improve(
         self, objectives: dict[str, Array], log_w: Array, where: Array
@@ -179,10 +185,16 @@ class Mpo:
         return metrics
 
     def _step(
-        self, state: State, gradient: PyTree, dual_gradient: PyTree, key: PRNGKeyArray
+        self,
+        state: State,
+        gradient: PyTree,
+        dual_gradient: PyTree,
+        rate: float | Float[Array, ""],
+        key: PRNGKeyArray,
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         change, optimiser = self._optimiser.update(gradient, state.optimiser, params)
+        change = jax.tree.map(lambda x: rate * x, change)
         online = eqx.apply_updates(state.online, change)
         log_alpha = {
             name: self._tighten(old, dual_gradient[name] / self._bounds[name])

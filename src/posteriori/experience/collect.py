@@ -74,6 +74,7 @@ class Collector:
         if self.mode is not AutoresetMode.NEXT_STEP and ended.any():
             rows.append(self._edge(ended))
             self.obs = np.asarray(self._reset_observation(obs, ended), np.float32)
+            self._refuse_non_finite(self.obs, reward)
             self.over = np.zeros_like(ended)
         return rows, episodes
 

@@ -86,4 +86,8 @@ class Ring:
     def _any_start(self, starts: NDArray) -> bool:
         if starts.max() > 2 * self.window:
             return True  # two consecutive rows cannot both lack a transition
-        return any(self.rows.valid[e, :s].any() for e, s in enumerate(starts) if s > 0)
+        oldest = np.maximum(self.added - self.share, 0)
+        return any(
+            self.rows.valid[e, (oldest[e] + np.arange(s)) % self.share].any()
+            for e, s in enumerate(starts)
+        )

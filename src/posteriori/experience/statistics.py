@@ -1,4 +1,4 @@
-"""Running statistics of the data, in float64 on the host: the units in which networks see the world."""
+"""Running statistics of the data, in float64 on the host: the units of what networks see."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +38,9 @@ class Moments:
 class ReturnUnit:
     """A unit of reward in which returns have about unit spread and stay within a limit.
 
-    It follows G_t = reward_t + gamma G_{t-1} in each environment, and is the larger of G's standard deviation and
-    max |G| / limit, so that a critic's fixed support needs no tuning per task (SimbaV2, arXiv 2502.15280, *Reward
-    bounding and scaling*).
+    It follows G_t = reward_t + gamma G_{t-1} in each environment, and is the larger of G's standard
+    deviation and max |G| / limit, so that a critic's fixed support needs no tuning per task
+    (SimbaV2, arXiv 2502.15280, *Reward bounding and scaling*).
 
     Args:
         num_envs: Number of environments.
@@ -55,7 +55,7 @@ class ReturnUnit:
         self.largest = np.zeros(())
 
     def add(self, rows: Rows) -> None:
-        """Take in a row of some environments; one without a transition starts its environment anew."""
+        """Take in a row of some environments; one without a transition starts a return anew."""
         running = rows.reward + self.discount * self.running[rows.env]
         self.running[rows.env] = np.where(rows.valid, running, 0.0)
         self.moments.add(running[rows.valid][:, None])
@@ -65,4 +65,5 @@ class ReturnUnit:
         """Return the unit, 1 before any reward differed from zero."""
         if self.largest == 0:
             return 1.0
-        return float(max(self.moments.std()[0], self.largest / self.limit))
+        spread = np.sqrt(self.moments.square[0] / self.moments.count)
+        return float(max(spread, self.largest / self.limit))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
@@ -55,14 +56,17 @@ def assemble(
             whose input ends with the action.
 
     Raises:
-        ValueError: If the policy of the settings does not fit the action space.
+        ValueError: If the policy of the settings does not fit the action space, or the torso's
+            features are not of its size.
+        TypeError: If the torso has no size.
     """
     actions = _actions(action_space)
     obs_size = flat_size(observation_space)
-    keys = dict(zip(("torso", "head", "critic", "value", "state"), _keys(config.seed), strict=True))
+    names = ("torso", "head", "critic", "value", "state")
+    keys = dict(zip(names, jax.random.split(jax.random.key(config.seed), 5), strict=True))
     torso = torso or (lambda size, key: Mlp(size, config.widths, key=key))
-    policy_torso = torso(obs_size, keys["torso"])
-    critic_torso = torso(obs_size + actions.size, keys["critic"])
+    policy_torso = _torso(torso, obs_size, keys["torso"])
+    critic_torso = _torso(torso, obs_size + actions.size, keys["critic"])
     policy = Policy(
         policy_torso, _policy_head(config, actions, policy_torso.size, name, keys["head"])
     )
@@ -91,15 +95,27 @@ def spaces(description: dict) -> tuple[gym.Space, gym.Space]:
     return observation_space, gym.spaces.Box(low, high, dtype=np.float32)
 
 
-def _keys(seed: int) -> PRNGKeyArray:
-    return jax.random.split(jax.random.key(seed), 5)
-
-
 def _actions(space: gym.Space) -> Actions:
     if isinstance(space, gym.spaces.Discrete):
         return DiscreteActions(int(space.n), int(space.start))
     assert isinstance(space, gym.spaces.Box)
     return BoxActions(jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32))
+
+
+def _torso(make: TorsoFactory, in_size: int, key: PRNGKeyArray) -> Torso:
+    torso = make(in_size, key)
+    if not isinstance(getattr(torso, "size", None), int):
+        raise TypeError(
+            "torso must make callables with an attribute size, an int, but it made a "
+            f"{type(torso).__name__} without. Set size to the number of features."
+        )
+    features = eqx.filter_eval_shape(torso, jnp.zeros(in_size))
+    if features.shape != (torso.size,):
+        raise ValueError(
+            f"torso must turn [{in_size}] into [size], here [{torso.size}], but its features have "
+            f"shape {list(features.shape)}. It is called for one state; set size to what it gives."
+        )
+    return torso
 
 
 def _policy_head(

@@ -27,6 +27,9 @@ FORMAT = 1
 Arrays = dict[str, NDArray]
 
 
+_UNREADABLE = (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError)
+
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: what is wrong with it, and what to do."""
 
@@ -38,7 +41,12 @@ def write(folder: Path, parts: Mapping[str, Arrays], meta: Mapping[str, Any]) ->
         folder: Where; what is there is replaced.
         parts: Arrays by file name, without the suffix.
         meta: JSON values that go with them.
+
+    Raises:
+        CheckpointError: If the disk refuses it.
+        FloatingPointError: If an array is not finite; a good checkpoint is not replaced by it.
     """
+    _refuse_non_finite(parts)
     aside = folder.with_name(f".writing-{folder.name}-{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -87,7 +95,7 @@ def read(folder: Path, only: str | None = None) -> tuple[dict[str, Arrays], dict
                     "The file is damaged: use another checkpoint."
                 )
             parts[part] = load_file(path)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+    except (*_UNREADABLE, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} must be a complete checkpoint, but: {type(error).__name__}: {error}. "
             "Use another one."
@@ -157,6 +165,15 @@ def rng_from_array(array: NDArray[np.uint8]) -> np.random.Generator:
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(array.tobytes())
     return rng
+
+
+def _refuse_non_finite(parts: Mapping[str, Arrays]) -> None:
+    for part, arrays in parts.items():
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise FloatingPointError(
+                    f"every array of a checkpoint must be finite, but {name} of its {part} is not."
+                )
 
 
 def _data(leaf: jax.Array) -> jax.Array:

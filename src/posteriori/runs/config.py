@@ -5,7 +5,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from posteriori.algorithms.mpo import Mpo
 
@@ -34,6 +34,8 @@ class Config:
         replay_size: Rows kept for replay.
         learning_starts: Environment steps before the first update.
         steps_per_update: Environment steps per update.
+        anneal: Share of the run, at its end, over which the learning rate falls linearly to zero;
+            0 is none of it.
         noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR
             2023).
         normalise_observations: Whether observations are centred and scaled by their running
@@ -44,17 +46,18 @@ class Config:
         evaluate_episodes: Greedy episodes of an evaluation.
         final_episodes: Greedy episodes of the evaluation at the end; 0 is none.
         checkpoint_every: Environment steps between checkpoints; there is always one at the end.
+        pictures: Whether to draw the learning curve and record a video at the end.
     """
 
     seed: int = 0
-    steps: int = 400_000
+    steps: int = 300_000
     envs: int = 8
     backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
-    support_points: int = 101
+    support_points: int = 51
     support_limit: float = 5.0
     mpo: Mpo = field(default_factory=Mpo)
     n_step: int = 5
@@ -62,14 +65,16 @@ class Config:
     replay_size: int = 1_000_000
     learning_starts: int = 2_000
     steps_per_update: int = 2
+    anneal: float = 0.5
     noise_exponent: float = 1.0
     normalise_observations: bool = True
     scale_rewards: bool = True
     clip_rewards: float = 0.0
-    evaluate_every: int = 10_000
+    evaluate_every: int = 20_000
     evaluate_episodes: int = 10
     final_episodes: int = 100
     checkpoint_every: int = 20_000
+    pictures: bool = True
 
 
 # The source tutorial's settings. Differs: no sigma clip, and log N is in the dual (both were faults
@@ -88,6 +93,7 @@ TUTORIAL = Config(
     replay_size=10_000,
     learning_starts=5_000,
     steps_per_update=4,
+    anneal=0.0,
     noise_exponent=0.0,
     normalise_observations=False,
     scale_rewards=False,
@@ -102,7 +108,7 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
     """Replace fields of a config, or of its algorithm, by name.
 
     Raises:
-        TypeError: If a name is no field; near matches are named.
+        TypeError: If a name is no field (near matches are named), or `mpo` is no `Mpo`.
     """
     own = {f.name for f in dataclasses.fields(Config)}
     algorithm = {f.name for f in dataclasses.fields(Mpo)}
@@ -115,10 +121,12 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
             raise TypeError(
                 f"settings must be fields of Config or Mpo, but {name!r} is none. {hint}"
             )
-    mpo = {k: v for k, v in settings.items() if k in algorithm}
-    rest = {k: v for k, v in settings.items() if k in own}
-    config = dataclasses.replace(config, **rest)  # pyright: ignore[reportArgumentType] - `check` does
-    return dataclasses.replace(config, mpo=dataclasses.replace(config.mpo, **mpo))  # pyright: ignore
+    mpo: dict[str, Any] = {k: v for k, v in settings.items() if k in algorithm}
+    rest: dict[str, Any] = {k: v for k, v in settings.items() if k in own}  # `check` sees to types
+    if not isinstance(rest.get("mpo", config.mpo), Mpo):
+        raise TypeError(f"mpo must be an Mpo, but it is {rest['mpo']!r}. Use Mpo(epsilon=0.1).")
+    config = dataclasses.replace(config, **rest)
+    return dataclasses.replace(config, mpo=dataclasses.replace(config.mpo, **mpo))
 
 
 def check(config: Config) -> None:
@@ -181,4 +189,5 @@ _RANGES: dict[str, tuple[float, float]] = {
     "evaluate_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
+    "anneal": (0, 1),
 }

@@ -12,6 +12,7 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
@@ -81,8 +82,11 @@ def run_episodes(
         policy: From a batch of observations to a batch of actions, in the environment's units.
         envs: From `make_reference`; autoresets at the next step.
         env: The environment's name.
-        episodes: At least this many; rounded up to a multiple of the number of environments.
+        episodes: How many; where they are no multiple of the environments, the first ones' count.
         seed: Of the first environment; the others count on from it.
+
+    Raises:
+        NonFinite: If an observation or a reward is no number.
     """
     quota = -(-episodes // envs.num_envs)
     done: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
@@ -90,7 +94,9 @@ def run_episodes(
     over = np.zeros(envs.num_envs, np.bool_)
     obs, _ = envs.reset(seed=seed)
     while min(map(len, done)) < quota:
+        _refuse_non_finite(env, "observation", obs)
         obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+        _refuse_non_finite(env, "reward", reward)
         total, length = np.where(over, 0.0, total + reward), np.where(over, 0, length + 1)
         over = (terminated | truncated) & ~over
         for e in np.flatnonzero(over):
@@ -130,15 +136,12 @@ def evaluate(
 
     Raises:
         ValueError: If the number of episodes is not positive, or the environment is not known.
+        TypeError: If it is no policy and no run.
+        NonFinite: If the environment gives an observation or a reward that is no number.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, but it is {episodes}. Use 100.")
-    policy, name = run_or_policy, None
-    if isinstance(policy, Path | str):
-        name = RunFolder.open(policy).read_config()[0]
-        policy = load_policy(policy, best=best)
-    elif not callable(policy):
-        policy, name = policy.policy, policy.env
+    policy, name = _policy_of(run_or_policy, best=best)
     env = name if env is None else env
     if env is None:
         raise ValueError("env must be given with a policy that is no run. Give a Gymnasium id.")
@@ -172,6 +175,35 @@ def load_policy(
     template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
     arrays, static = eqx.partition(template, eqx.is_array)
     return GreedyPolicy(eqx.combine(checkpoint.unflatten(arrays, parts["policy"]), static))
+
+
+def _policy_of(
+    given: "Run | Path | str | Callable[[NDArray], NDArray]", *, best: bool
+) -> tuple[Callable[[NDArray], NDArray], str | None]:
+    """Return a policy and, where it is of a run, the environment's name."""
+    if isinstance(given, Path | str):
+        return load_policy(given, best=best), RunFolder.open(given).read_config()[0]
+    if best:
+        raise ValueError(
+            f"best must be asked of a run's folder, but {type(given).__name__} was given. "
+            "Give the folder (run.run_dir)."
+        )
+    if callable(given):
+        return given, None
+    if not hasattr(given, "policy"):
+        raise TypeError(
+            f"run_or_policy must be a run, its folder or a callable, but it is {given!r}. "
+            "Give the folder of a run."
+        )
+    return given.policy, given.env
+
+
+def _refuse_non_finite(env: str, field: str, value: NDArray) -> None:
+    if not np.isfinite(value).all():
+        raise NonFinite(
+            f"every {field} must be finite, but {env} gave {value} in an evaluation. "
+            "Mend the environment."
+        )
 
 
 @eqx.filter_jit

@@ -14,7 +14,7 @@ from posteriori.experience.spaces import flat_size
 from posteriori.experience.statistics import Moments, ReturnUnit
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
-from posteriori.runs.checkpoint import Arrays, rng_from_array, rng_to_array
+from posteriori.runs.checkpoint import Arrays, CheckpointError, rng_from_array, rng_to_array
 from posteriori.runs.config import Config
 
 
@@ -108,7 +108,12 @@ class Gathering:
         }
 
     def restore(self, arrays: Arrays, replay: Arrays) -> None:
-        """Go on from saved arrays; environments cannot be saved, so `interrupt` must follow."""
+        """Go on from saved arrays; environments cannot be saved, so `interrupt` must follow.
+
+        Raises:
+            CheckpointError: If they are of other environments, or of a replay of another size.
+        """
+        self._refuse_others(arrays, replay)
         for name, store in self.replay.rows._asdict().items():
             store[:, : replay[name].shape[1]] = replay[name]
         self.replay.added = replay["added"].copy()
@@ -120,6 +125,19 @@ class Gathering:
             moments.count = arrays[f"{prefix}.count"]
             moments.mean, moments.square = arrays[f"{prefix}.mean"], arrays[f"{prefix}.square"]
         self.unit.running, self.unit.largest = arrays["unit.running"], arrays["unit.largest"]
+
+    def _refuse_others(self, arrays: Arrays, replay: Arrays) -> None:
+        filled = min(replay["added"].max(), self.replay.share)
+        for what, want, have in (
+            ("observations", self.collector.obs.shape, arrays["obs"].shape),
+            ("noise", self.collector.noise.block.shape, arrays["noise.block"].shape),
+            ("replay", (len(self.replay.added), filled), replay["valid"].shape),
+        ):
+            if want != have:
+                raise CheckpointError(
+                    f"the checkpoint's {what} must have shape {list(want)}, but have {list(have)}. "
+                    "Continue a run with its own environments and settings."
+                )
 
     def _keep(self, rows: Rows) -> None:
         limit = self.config.clip_rewards or np.inf

@@ -4,7 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+from numpy.typing import NDArray
 
 from posteriori.algorithms.mpo import Metrics
 from posteriori.algorithms.trajectory import Trajectory
@@ -18,17 +19,21 @@ class Learner:
 
     def __init__(self, agent: Agent):
         self.actions = agent.actions
-        self._arrays, self._static = eqx.partition(agent.state, eqx.is_array)
+        arrays, self._static = eqx.partition(agent.state, eqx.is_array)
+        self._arrays = jax.tree.map(_own, arrays)
         static, actions, algorithm = self._static, agent.actions, agent.algorithm
 
-        def step(arrays: PyTree, batch: Trajectory, scaling: Scaling) -> tuple[PyTree, Metrics]:
-            state, metrics = algorithm.update(eqx.combine(arrays, static), batch, scaling, actions)
+        def step(
+            arrays: PyTree, batch: Trajectory, scaling: Scaling, rate: Array
+        ) -> tuple[PyTree, Metrics]:
+            state = eqx.combine(arrays, static)
+            state, metrics = algorithm.update(state, batch, scaling, actions, rate)
             return eqx.filter(state, eqx.is_array), metrics
 
         def step_and_sum(
-            arrays: PyTree, sums: Metrics, batch: Trajectory, scaling: Scaling
+            arrays: PyTree, sums: Metrics, batch: Trajectory, scaling: Scaling, rate: Array
         ) -> tuple[PyTree, Metrics]:
-            arrays, metrics = step(arrays, batch, scaling)
+            arrays, metrics = step(arrays, batch, scaling, rate)
             return arrays, jax.tree.map(jnp.add, sums, metrics)
 
         self._step = step
@@ -36,16 +41,17 @@ class Learner:
         self._sums: Metrics = {}
         self._count = 0
 
-    def update(self, batch: Trajectory, scaling: Scaling) -> None:
-        """Do one update on a batch."""
+    def update(self, batch: Trajectory, scaling: Scaling, rate: float = 1.0) -> None:
+        """Do one update on a batch, with the learning rate times `rate`."""
+        factor = np.asarray(rate, np.float32)
         if not self._sums:
-            self._sums = self._start(batch, scaling)
-        self._arrays, self._sums = self._jitted(self._arrays, self._sums, batch, scaling)
+            self._sums = self._zeros(batch, scaling, factor)
+        self._arrays, self._sums = self._jitted(self._arrays, self._sums, batch, scaling, factor)
         self._count += 1
 
     def actor(self, scaling: Scaling) -> Actor:
         """Return the current policy, in copies that later updates leave alone."""
-        policy = jax.tree.map(jnp.copy, self._arrays.online.policy)
+        policy = _copy(self._arrays.online.policy)
         policy = eqx.combine(policy, self._static.online.policy)
         return Actor(policy, scaling, self.actions)
 
@@ -58,7 +64,7 @@ class Learner:
         if self._count == 0:
             return {}
         means = {k: float(v) / self._count for k, v in jax.device_get(self._sums).items()}
-        self._sums, self._count = {}, 0
+        self._sums, self._count = jax.tree.map(jnp.zeros_like, self._sums), 0
         bad = [name for name, value in means.items() if not np.isfinite(value)]
         if bad:
             raise FloatingPointError(
@@ -81,6 +87,19 @@ class Learner:
         """Go on from the arrays of a state."""
         self._arrays = arrays
 
-    def _start(self, batch: Trajectory, scaling: Scaling) -> Metrics:
-        _, shapes = jax.eval_shape(self._step, self._arrays, batch, scaling)
+    def _zeros(self, batch: Trajectory, scaling: Scaling, rate: NDArray) -> Metrics:
+        _, shapes = jax.eval_shape(self._step, self._arrays, batch, scaling, rate)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+@jax.jit
+def _copy(arrays: PyTree) -> PyTree:
+    return jax.tree.map(jnp.copy, arrays)
+
+
+def _own(x: jax.Array) -> jax.Array:
+    """Return a copy, since updates overwrite it, of a type that they keep.
+
+    A torso of one's own may share arrays, or hold weakly typed ones: a second compilation.
+    """
+    return jnp.array(x, x.dtype) if eqx.is_inexact_array(x) else jnp.copy(x)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from posteriori.experience.collect import Episode
+from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
@@ -17,9 +17,9 @@ from posteriori.runs.assemble import TorsoFactory, assemble, describe
 from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
 from posteriori.runs.folder import RunFolder, write_atomically
-from posteriori.runs.gathering import Gathering
+from posteriori.runs.gathering import Gathering, Progress
 from posteriori.runs.learner import Learner
-from posteriori.runs.sinks import Sink
+from posteriori.runs.sinks import Row, Sink
 
 REPORT_EVERY = 1_000  # environment steps between rows of metrics
 # Of the evaluations on the way: the same episodes each time, none that training began with.
@@ -65,24 +65,23 @@ class Loop:
         self.folder, self.sinks = folder, sinks
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)
+        self.saved = self.steps  # nothing is new until a step is done
         actor = self.actor()
         updates = self.learner.updates
         while self.steps < self.config.steps:
             scaling = self.gathering.scaling()
             updates += self._learn(updates, scaling)
             before = self.steps
-            progress = self.gathering.step(actor)
+            progress = self._step(actor)
             actor = self.learner.actor(scaling)
             self.steps += progress.transitions
             self.episodes += len(progress.episodes)
             self.recent += progress.episodes
             self._at_intervals(before)
             if stopped():
-                self._report()
-                self._save()
+                self._finish()
                 raise KeyboardInterrupt
-        self._report()
-        self._save()
+        self._finish()
 
     def restore(self, parts: Mapping[str, checkpoint.Arrays], meta: Mapping, seed: int) -> None:
         """Go on from a checkpoint; unfinished episodes are closed as truncated."""
@@ -119,8 +118,27 @@ class Loop:
             batch = self.gathering.sample()
             if batch is None:
                 return n
-            self.learner.update(batch, scaling)
+            self.learner.update(batch, scaling, self._rate())
         return max(due, 0)
+
+    def _rate(self) -> float:
+        """Return the factor of the learning rate: 1, then a line to 0 at the run's end."""
+        left = 1 - self.steps / self.config.steps
+        return min(1.0, left / self.config.anneal) if self.config.anneal else 1.0
+
+    def _step(self, actor: Actor) -> Progress:
+        try:
+            return self.gathering.step(actor)
+        except NonFinite:
+            self.learner.metrics()  # raises if the cause is the policy, and not the environment
+            raise
+
+    def _finish(self) -> None:
+        """Report and save what has not been."""
+        if self.steps > self.reported[0]:
+            self._report()
+        if self.steps > self.saved:
+            self._save()
 
     def _report(self) -> None:
         metrics = self.learner.metrics()
@@ -177,7 +195,7 @@ class Loop:
         policy = GreedyPolicy(self.actor())
         return run_episodes(policy, envs, env=self.name, episodes=episodes, seed=seed)
 
-    def _emit(self, metrics: Mapping[str, float]) -> None:
+    def _emit(self, metrics: Row) -> None:
         for sink in self.sinks:
             sink(self.steps, metrics)
 
@@ -190,6 +208,7 @@ class Loop:
         }
         self._save_policy(folder, parts)
         checkpoint.keep_only(self.folder.checkpoints, folder)
+        self.saved = self.steps
 
     def _save_policy(
         self, folder: Path, parts: Mapping[str, checkpoint.Arrays] | None = None

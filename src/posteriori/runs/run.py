@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from posteriori.experience.collect import NonFinite
-from posteriori.experience.envs import EnvLike
+from posteriori.experience.envs import EnvLike, environment_name
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
+from posteriori.runs.artifacts import finish
 from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.config import Config, check, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
@@ -75,7 +76,7 @@ def train(
     """
     config = with_settings(config or Config(), settings)
     check(config)
-    loop = Loop(env, config, evaluation_env, torso, seed=config.seed)
+    loop = _loop(env, config, evaluation_env, torso, seed=config.seed)
     folder = RunFolder.create(run_dir, env=loop.name, seed=config.seed)
     folder.write_config(loop.name, config)
     return _run(loop, folder, sinks)
@@ -112,9 +113,32 @@ def resume(
         check(config)
     parts, meta = checkpoint.read(checkpoint.latest(folder.checkpoints))
     fresh_seed = int(np.random.SeedSequence([config.seed, meta["steps"]]).generate_state(1)[0])
-    loop = Loop(env if env is not None else name, config, evaluation_env, torso, seed=fresh_seed)
+    env = name if env is None else env
+    loop = _loop(env, config, evaluation_env, torso, seed=fresh_seed)
     loop.restore(parts, meta, fresh_seed)
     return _run(loop, folder, sinks, resumed_at=meta["steps"])
+
+
+def _loop(
+    env: EnvLike,
+    config: Config,
+    evaluation_env: EnvLike | None,
+    torso: TorsoFactory | None,
+    *,
+    seed: int,
+) -> Loop:
+    try:
+        return Loop(env, config, evaluation_env, torso, seed=seed)
+    except NonFinite as error:
+        raise RunFailed(f"{environment_name(env)}: {error}") from error
+
+
+def _way_back(folder: RunFolder) -> str:
+    try:
+        checkpoint.latest(folder.checkpoints)
+    except checkpoint.CheckpointError:
+        return "There was no checkpoint yet: train it again."
+    return f"Go back to the last checkpoint with `posteriori resume {folder.path}`."
 
 
 def _run(
@@ -127,16 +151,18 @@ def _run(
         )
         for closing in (*own, loop):
             stack.callback(closing.close)
-        stopped = stack.enter_context(_stop_signal())
         try:
-            loop.run(folder, [*own, *sinks], stopped)
+            with _stop_signal() as stopped:
+                loop.run(folder, [*own, *sinks], stopped)
+            final = loop.final()
         except (NonFinite, FloatingPointError) as error:
             raise RunFailed(
-                f"{loop.name}, step {loop.steps}: {error} "
-                f"Go back to the last checkpoint with `posteriori resume {folder.path}`."
+                f"{loop.name}, step {loop.steps}: {error} {_way_back(folder)}"
             ) from error
-        final = loop.final()
-        return Run(folder.path, loop.name, loop.config, loop.steps, loop.actor(), loop.best, final)
+        actor = loop.actor()
+        if loop.config.pictures:
+            finish(folder.path, GreedyPolicy(actor), loop.evaluation_env)
+        return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final)
 
 
 @contextmanager

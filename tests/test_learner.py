@@ -1,0 +1,148 @@
+"""The learner: updates that can be stopped and continued, and are compiled once."""
+
+import equinox as eqx
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array, Float, PyTree
+
+from posteriori import Config, Mpo
+from posteriori.algorithms.trajectory import Trajectory
+from posteriori.models.networks import Torso
+from posteriori.models.scaling import Scaling
+from posteriori.runs import checkpoint
+from posteriori.runs.assemble import assemble
+from posteriori.runs.learner import Learner
+
+OBS = gym.spaces.Box(-1, 1, (3,))
+ACTION = gym.spaces.Box(np.array([-1, -2], np.float32), np.array([1, 0], np.float32))
+MPO = Mpo(samples=3, target_period=2)
+SCALING = Scaling.identity(3)
+
+
+class Counted(eqx.Module):
+    """A torso that counts how often it is traced or run, and whose weights are weakly typed."""
+
+    weight: Array
+    calls: list[int] = eqx.field(static=True)
+    size: int = eqx.field(static=True, default=3)
+
+    def __call__(self, x: Float[Array, " I"]) -> Float[Array, " F"]:
+        """Return three numbers."""
+        self.calls.append(1)
+        return jnp.sum(x) * self.weight
+
+
+def new_learner(torso: Torso | None = None, mpo: Mpo = MPO) -> Learner:
+    """Return a learner for three observations and two actions."""
+    config = Config(widths=(8,), support_points=11, mpo=mpo)
+    make = None if torso is None else lambda _, __: torso
+    return Learner(assemble(config, OBS, ACTION, "Test-v0", make))
+
+
+def batch(seed: int, reward: float = 0.0) -> Trajectory:
+    """Return windows of two steps, within episodes, with rewards about a mean."""
+    rng = np.random.default_rng(seed)
+    shape = (3, 8)
+    return Trajectory(
+        obs=rng.normal(size=(*shape, 3)).astype(np.float32),
+        action=rng.uniform(-1, 1, size=(*shape, 2)).astype(np.float32),
+        reward=(reward + rng.normal(size=shape)).astype(np.float32),
+        discount=np.ones(shape, np.float32),
+        valid=np.ones(shape, np.bool_),
+    )
+
+
+def learn(learner: Learner, seeds: range) -> Learner:
+    """Update on a batch of each seed."""
+    for seed in seeds:
+        learner.update(batch(seed), SCALING)
+    return learner
+
+
+def numbers(tree: PyTree) -> dict[str, np.ndarray]:
+    """Return a tree's arrays in copies."""
+    return {name: np.array(x) for name, x in checkpoint.flatten(tree).items()}
+
+
+def test_learning_goes_on_from_saved_arrays_as_if_never_stopped() -> None:
+    through = learn(new_learner(), range(6))
+    saved = checkpoint.flatten(learn(new_learner(), range(3)).state)
+    resumed = new_learner()
+    resumed.restore(checkpoint.unflatten(resumed.state, saved))
+    learn(resumed, range(3, 6))
+    want, have = numbers(through.state), numbers(resumed.state)
+    assert want.keys() == have.keys()
+    for name in want:
+        np.testing.assert_array_equal(want[name], have[name], err_msg=name)
+    assert resumed.updates == 6
+
+
+def test_another_order_of_batches_learns_something_else() -> None:
+    forth, back = learn(new_learner(), range(3)), new_learner()
+    for seed in (2, 1, 0):
+        back.update(batch(seed), SCALING)
+    one, other = numbers(forth.state), numbers(back.state)
+    assert any((one[name] != other[name]).any() for name in one)
+
+
+def test_an_update_is_compiled_once() -> None:
+    calls: list[int] = []
+    learner = new_learner(Counted(jnp.full(3, 0.5), calls))
+    learn(learner, range(1))
+    traced = len(calls)
+    assert traced > 0
+    learn(learner, range(1, 4))
+    learner.metrics()
+    learn(learner, range(4, 6))
+    learner.restore(checkpoint.unflatten(learner.state, checkpoint.flatten(learner.state)))
+    learn(learner, range(6, 8))
+    assert len(calls) == traced
+
+
+def test_metrics_are_means_since_they_were_asked_for() -> None:
+    learner, alone = new_learner(), []
+    for seed in range(4):
+        learn(learner, range(seed, seed + 1))
+        alone.append(learner.metrics())
+    together = learn(new_learner(), range(4)).metrics()
+    assert together.keys() == alone[0].keys() >= {"loss/critic", "loss/policy", "kl/mean"}
+    for name, value in together.items():
+        mean = np.mean([metrics[name] for metrics in alone])
+        assert value == pytest.approx(mean, rel=1e-5, abs=1e-6)
+
+
+def test_without_an_update_there_are_no_metrics() -> None:
+    learner = new_learner()
+    assert learner.metrics() == {}
+    learn(learner, range(1))
+    assert learner.metrics()
+    assert learner.metrics() == {}
+
+
+def test_a_loss_that_is_no_number_is_named() -> None:
+    learner = new_learner()
+    learner.update(batch(0, reward=np.nan), SCALING)
+    with pytest.raises(FloatingPointError, match=r"must be finite, but .*loss/critic.* not\."):
+        learner.metrics()
+
+
+def test_an_actor_stays_as_it_was_when_learning_goes_on() -> None:
+    learner = learn(new_learner(), range(1))
+    obs = batch(9).obs[0]
+    actor = learner.actor(SCALING)
+    before = np.array(actor.greedy(obs))
+    learn(learner, range(1, 4))
+    np.testing.assert_array_equal(actor.greedy(obs), before)
+    assert (np.array(learner.actor(SCALING).greedy(obs)) != before).all()
+
+
+def test_updates_start_from_copies() -> None:
+    agent = assemble(Config(widths=(8,), support_points=11, mpo=MPO), OBS, ACTION, "Test-v0")
+    before = numbers(agent.state)
+    learn(Learner(agent), range(2))
+    assert not any(x.is_deleted() for x in jax.tree.leaves(eqx.filter(agent.state, eqx.is_array)))
+    after = numbers(agent.state)
+    assert all((before[name] == after[name]).all() for name in before)
