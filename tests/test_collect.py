@@ -287,5 +287,5 @@ def test_a_number_that_is_none_is_refused(
 def test_a_first_observation_that_is_none_is_refused() -> None:
     clock = Clock(0)
     clock.broken["obs", 0, 0] = np.nan
-    with pytest.raises(NonFinite, match="environment 0 gave .*nan"):
+    with pytest.raises(NonFinite, match=r"environment 0 gave .*nan"):
         Collector(SyncVectorEnv([lambda: clock]), ColouredNoise(0.0, (1, 2), 0), seed=0)
