@@ -13,7 +13,7 @@ import pytest
 from agents import ACTIONS, OBS, Agent, agent
 from jaxtyping import Array, PyTree
 
-from posteriori.algorithms.mpo import LOG_ALPHA_LIMITS, Mpo, State
+from posteriori.algorithms.mpo import LOG_ALPHA_LIMITS, MAX_EXCESS, Mpo, State
 from posteriori.algorithms.trajectory import Trajectory
 
 every_kind = pytest.mark.parametrize(
@@ -287,6 +287,29 @@ def test_a_discount_of_zero_leaves_the_reward(policy: str, critic: str) -> None:
     )
     found = [gradients(s, over, one).critic for s in (one.state, other)]
     assert same(*found, atol=1e-7)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.004, 0.01, 0.3])
+def test_a_multiplier_follows_its_constraints_slack(distance: float) -> None:
+    # In log alpha, by the learning rate times KL / epsilon - 1, which one large KL may not exceed.
+    one = agent("full")
+    state = apart(one.state, distance)
+    after, metrics = one.update(state, agents.batch())
+    for name, log_alpha in after.log_alpha.items():
+        excess = min(float(metrics[f"kl/{name}"]) - 1, MAX_EXCESS)
+        expected = one.mpo.dual_learning_rate * excess
+        np.testing.assert_allclose(log_alpha - state.log_alpha[name], expected, atol=2e-6)
+
+
+def test_a_rate_scales_the_step_of_the_networks_and_a_new_one_compiles_nothing() -> None:
+    one, batch = agent(), agents.batch()
+    whole, half, none = (one.update(one.state, batch, rate)[0] for rate in (1.0, 0.5, 0.0))
+    assert same(none.online, one.state.online)
+    assert same(whole.log_alpha, half.log_alpha)
+    params = [eqx.filter(s.online, eqx.is_inexact_array) for s in (one.state, half, whole)]
+    start, midway, end = (jax.tree.leaves(p) for p in params)
+    for x, y, z in zip(start, midway, end, strict=True):
+        np.testing.assert_allclose(2 * (y - x), z - x, atol=1e-6)
 
 
 def test_the_learning_rates_are_those_of_the_settings() -> None:
