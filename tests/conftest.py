@@ -19,5 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # What several tests need is compiled once; compiling is most of their time.
     programs = tempfile.TemporaryDirectory()
     config.add_cleanup(programs.cleanup)
-    jax.config.update("jax_compilation_cache_dir", programs.name)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    caching = {
+        "jax_compilation_cache_dir": programs.name,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    for name, value in caching.items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)  # for the processes that tests start

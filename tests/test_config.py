@@ -21,6 +21,7 @@ NUMBERS = [
 MAY_BE_ZERO = {
     "seed",
     "learning_starts",
+    "anneal",
     "noise_exponent",
     "clip_rewards",
     "evaluate_every",
@@ -64,24 +65,28 @@ def test_a_number_that_is_none_is_refused(name: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "text"),
+    ("name", "value", "kind", "given_as"),
     [
-        ("steps", 1e5, "steps must be int like 400000, but it is float 100000.0."),
-        ("seed", True, "seed must be int like 0, but it is bool True."),
-        ("seed", "1", "seed must be int like 0, but it is str '1'."),
-        ("scale_rewards", 1, "scale_rewards must be bool like True, but it is int 1."),
-        ("epsilon", "0.1", "epsilon must be float like 0.1, but it is str '0.1'."),
-        ("widths", 64, "widths must be tuple like (128, 128), but it is int 64."),
-        ("widths", [64], "widths must be tuple like (128, 128), but it is list [64]."),
-        ("widths", (), "widths must be tuple like (128, 128), but it is tuple ()."),
-        ("widths", (64, 0.5), "widths must be tuple like (128, 128), but it is tuple (64, 0.5)."),
-        ("policy", None, "policy must be str like 'auto', but it is NoneType None."),
+        ("steps", 1e5, "int", "float 100000.0"),
+        ("seed", True, "int", "bool True"),
+        ("seed", "1", "int", "str '1'"),
+        ("scale_rewards", 1, "bool", "int 1"),
+        ("epsilon", "0.1", "float", "str '0.1'"),
+        ("widths", 64, "tuple", "int 64"),
+        ("widths", [64], "tuple", "list [64]"),
+        ("widths", (), "tuple", "tuple ()"),
+        ("widths", (64, 0.5), "tuple", "tuple (64, 0.5)"),
+        ("policy", None, "str", "NoneType None"),
     ],
 )
-def test_a_value_of_another_type_is_refused(name: str, value: object, text: str) -> None:
+def test_a_value_of_another_type_is_refused(
+    name: str, value: object, kind: str, given_as: str
+) -> None:
     config, mpo = Config(), Mpo()
+    owner = mpo if hasattr(mpo, name) else config
+    text = f"{name} must be {kind} like {getattr(owner, name)!r}, but it is {given_as}."
     # The types are checked in these tests, so that a constructor would refuse it first.
-    object.__setattr__(mpo if hasattr(mpo, name) else config, name, value)
+    object.__setattr__(owner, name, value)
     object.__setattr__(config, "mpo", mpo)
     with pytest.raises(TypeError, match=re.escape(text)):
         check(config)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 import re
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import jax
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -24,6 +22,7 @@ from posteriori.models.networks import Mlp
 from posteriori.runs import checkpoint, loop
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.learner import Learner
 from posteriori.runs.sinks import read_rows
 
 
@@ -71,6 +70,19 @@ def test_a_row_says_how_far_the_run_is(tmp_path: Path) -> None:
     assert [row["progress/episodes"] for row in rows] == [40 // LENGTH, 80 // LENGTH, 120 // LENGTH]
     assert {row["rollout/return"] for row in rows} == {RETURN}
     assert {row["rollout/length"] for row in rows} == {LENGTH}
+
+
+def test_the_learning_rate_falls_on_a_line_to_zero_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr(Learner, "update", lambda *arguments: rates.append(arguments[-1]))
+    small_run(Counting, tmp_path / "run", anneal=0.5)
+    # One update per 8 steps, from 48 to 112; the fall begins at 60 of the 120 steps.
+    steps = np.arange(48, 120, 8)
+    np.testing.assert_allclose(rates, np.minimum(1, (120 - steps) / 60))
+    small_run(Counting, tmp_path / "constant", anneal=0.0)
+    assert rates[len(steps) :] == [1.0] * len(steps)
 
 
 # --- What can be trained, and with what ------------------------------------------------------
@@ -200,13 +212,7 @@ FOREVER = {
 def started(arguments: list[str], run_dir: Path, rows: int) -> subprocess.Popen:
     """Start a command, and return when the run's metrics have so many rows."""
     command = [str(Path(sys.executable).with_name("posteriori")), *arguments]
-    programs = {
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    process = subprocess.Popen(
-        command, env=os.environ | programs, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     path = run_dir / "metrics.jsonl"
     while not path.exists() or len(read_rows(path)) < rows:
         assert process.poll() is None, process.communicate()[1]
