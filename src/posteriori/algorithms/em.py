@@ -106,7 +106,7 @@ def m_step(
     actions: Float[Array, " N *S D"],
     weights: Float[Array, " N *S"],
     alpha: Mapping[str, Float[Array, " C"]],
-    epsilon: Mapping[str, float],
+    epsilon: Mapping[str, float | Float[Array, ""]],
     where: Bool[Array, "*S"],
 ) -> MStep:
     """Fit the policy to the weighted atoms within its trust regions.

@@ -10,6 +10,7 @@ and the policy is improved at the last observation of each n-step window, where 
 bootstrap needs the same target values.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -124,7 +125,8 @@ class Mpo:
             batch: Windows of n+1 rows for n-step returns, in the environment's units.
             scaling: The networks' units of observation and reward.
             actions: The action space; its preferences are objectives beside the return.
-            rate: Factor of the learning rate.
+            rate: Factor of the learning rate, greater than 0. The trust regions' bounds shrink with
+                its square, as a KL does with the step's length.
         """
         next_key, atoms_key = jax.random.split(state.key)
         obs = scaling.observation(batch.obs)
@@ -139,20 +141,22 @@ class Mpo:
         goal = values.mix(log_w).backup(returns.reward, returns.discount)
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
         weights, metrics = self._improve(objectives, log_w, where)
+        bounds = {name: epsilon * rate**2 for name, epsilon in self._bounds.items()}
 
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(obs_end)
-            fit = m_step(policy, old, atoms, weights, alpha, self._bounds, where)
+            fit = m_step(policy, old, atoms, weights, alpha, bounds, where)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
-            return total, losses | self._health(policy, fit.kl, alpha)
+            return total, losses | self._health(policy, fit.kl, bounds, alpha)
 
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
         alpha = jax.tree.map(jnp.exp, state.log_alpha)
         (gradient, dual_gradient), loss_metrics = grad((state.online, alpha))
         metrics |= loss_metrics | {"value": masked_mean(jnp.mean(objectives["return"], 0), where)}
-        return self._step(state, gradient, dual_gradient, rate, next_key), metrics
+        slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
+        return self._step(state, gradient, slack, rate, next_key), metrics
 
     def _improve(
         self, objectives: dict[str, Array], log_w: Array, where: Array
@@ -170,12 +174,16 @@ class Mpo:
         return total, metrics
 
     def _health(
-        self, policy: Distribution, kls: dict[str, Array], alpha: dict[str, Array]
+        self,
+        policy: Distribution,
+        kls: dict[str, Array],
+        bounds: Mapping[str, float | Array],
+        alpha: dict[str, Array],
     ) -> Metrics:
         """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
         metrics: Metrics = {}
         for name, kl in kls.items():
-            ratio = kl / self._bounds[name]
+            ratio = kl / bounds[name]
             metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
             metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
         for name, value in policy.spread().items():
@@ -188,7 +196,7 @@ class Mpo:
         self,
         state: State,
         gradient: PyTree,
-        dual_gradient: PyTree,
+        slack: dict[str, Array],
         rate: float | Float[Array, ""],
         key: PRNGKeyArray,
     ) -> State:
@@ -196,10 +204,7 @@ class Mpo:
         change, optimiser = self._optimiser.update(gradient, state.optimiser, params)
         change = jax.tree.map(lambda x: rate * x, change)
         online = eqx.apply_updates(state.online, change)
-        log_alpha = {
-            name: self._tighten(old, dual_gradient[name] / self._bounds[name])
-            for name, old in state.log_alpha.items()
-        }
+        log_alpha = {name: self._tighten(old, slack[name]) for name, old in state.log_alpha.items()}
         updates = state.updates + 1
         copy = updates % self.target_period == 0
         pick = lambda new, old: jnp.where(copy, new, old) if eqx.is_array(new) else new  # noqa: E731

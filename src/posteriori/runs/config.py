@@ -34,8 +34,8 @@ class Config:
         replay_size: Rows kept for replay.
         learning_starts: Environment steps before the first update.
         steps_per_update: Environment steps per update.
-        anneal: Share of the run, at its end, over which the learning rate falls linearly to zero;
-            0 is none of it.
+        anneal: Share of the run, at its end, over which the learning rate falls linearly, to a
+            tenth, and the trust regions with it; 0 is none of it.
         noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR
             2023).
         normalise_observations: Whether observations are centred and scaled by their running
@@ -57,7 +57,7 @@ class Config:
     critic: Literal["categorical", "scalar"] = "categorical"
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
-    support_points: int = 51
+    support_points: int = 101
     support_limit: float = 5.0
     mpo: Mpo = field(default_factory=Mpo)
     n_step: int = 5
