@@ -303,13 +303,20 @@ def test_a_multiplier_follows_its_constraints_slack(distance: float) -> None:
 
 def test_a_rate_scales_the_step_of_the_networks_and_a_new_one_compiles_nothing() -> None:
     one, batch = agent(), agents.batch()
-    whole, half, none = (one.update(one.state, batch, rate)[0] for rate in (1.0, 0.5, 0.0))
-    assert same(none.online, one.state.online)
-    assert same(whole.log_alpha, half.log_alpha)
+    whole, half = (one.update(one.state, batch, rate)[0] for rate in (1.0, 0.5))
+    assert same(whole.log_alpha, half.log_alpha)  # KL is 0, within any bound
     params = [eqx.filter(s.online, eqx.is_inexact_array) for s in (one.state, half, whole)]
     start, midway, end = (jax.tree.leaves(p) for p in params)
     for x, y, z in zip(start, midway, end, strict=True):
         np.testing.assert_allclose(2 * (y - x), z - x, atol=1e-6)
+
+
+def test_a_rate_shrinks_the_trust_regions_by_its_square() -> None:
+    one = agent("full")
+    state, batch = apart(one.state, 0.01), agents.batch()
+    whole, half = (one.update(state, batch, rate)[1] for rate in (1.0, 0.5))
+    for region in ("mean", "cov"):
+        np.testing.assert_allclose(half[f"kl/{region}"], 4 * whole[f"kl/{region}"], rtol=1e-5)
 
 
 def test_the_learning_rates_are_those_of_the_settings() -> None:
