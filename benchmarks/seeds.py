@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from math import isfinite
 from pathlib import Path
 from statistics import median
 
@@ -126,7 +127,7 @@ def table(name: str) -> str:
             f"{steps} | {worst:.1f} | {int(final['step']):,} | {float(final['seconds']) / 60:.1f} |"
         )
     mids = [median(x or float("inf") for x in column) for column in zip(*columns, strict=True)]
-    steps = " | ".join(f"{x:,.0f}" for x in mids[1:4])
+    steps = " | ".join(f"{x:,.0f}" if isfinite(x) else "-" for x in mids[1:4])
     lines.append(f"| median | {mids[0]:.1f} | | {steps} | | | {mids[4] / 60:.1f} |")
     head = (
         "| seed | final, 100 episodes | its worst | first ≥ 250 | first ≥ 280 | first ≥ 300 | "

@@ -59,6 +59,7 @@ class Loop:
         self.steps = self.episodes = 0
         self.seconds = 0.0
         self.recent: list[Episode] = []
+        self.clipped: list[float] = []
         self.best: Evaluation | None = None
 
     def run(self, folder: RunFolder, sinks: Sequence[Sink], stopped: Callable[[], bool]) -> None:
@@ -78,6 +79,7 @@ class Loop:
             self.steps += progress.transitions
             self.episodes += len(progress.episodes)
             self.recent += progress.episodes
+            self.clipped.append(self.gathering.collector.clipped)
             self._at_intervals(before)
             if stopped():
                 self._finish()
@@ -155,8 +157,9 @@ class Loop:
             "speed/steps": (self.steps - steps) / elapsed,
             "speed/updates": (self.learner.updates - updates) / elapsed,
             "scale/reward": self.gathering.unit.value() if self.config.scale_rewards else 1.0,
-            "rollout/clipped": self.gathering.collector.clipped,
+            "rollout/clipped": float(np.mean(self.clipped)),
         }
+        self.clipped = []
         if self.recent:
             metrics["rollout/return"] = float(np.mean([e.total for e in self.recent]))
             metrics["rollout/length"] = float(np.mean([e.length for e in self.recent]))
