@@ -28,7 +28,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Policy
 from posteriori.models.scaling import Scaling
 
-MAX_EXCESS = 10.0  # a KL beyond 11 times its bound tightens its multiplier no faster
+MAX_EXCESS = 3.0  # a KL beyond 4 times its bound tightens its multiplier no faster
 LOG_ALPHA_LIMITS = (-7.0, 18.0)  # of the multipliers, so that none takes long to come back
 
 
@@ -71,6 +71,8 @@ class Mpo:
         learning_rate: Adam's, of the policy and the critic.
         dual_learning_rate: Of the logarithm of the trust regions' multipliers, per update and unit
             of KL / epsilon - 1.
+        max_gradient_norm: Of each network's gradient, which a longer one is shortened to (Acme).
+            Without it one large KL raises Adam's second moment and stops the policy for long.
         initial_alpha: Multiplier that each trust region starts with.
         target_period: Updates between two copies of the networks to their targets.
     """
@@ -84,6 +86,7 @@ class Mpo:
     discount: float = 0.99
     learning_rate: float = 3e-4
     dual_learning_rate: float = 1e-2
+    max_gradient_norm: float = 40.0
     initial_alpha: float = 100.0
     target_period: int = 100
 
@@ -201,7 +204,9 @@ class Mpo:
         key: PRNGKeyArray,
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
-        change, optimiser = self._optimiser.update(gradient, state.optimiser, params)
+        clip = optax.clip_by_global_norm(self.max_gradient_norm)
+        short: PyTree = Networks(*(clip.update(g, clip.init(g))[0] for g in gradient))
+        change, optimiser = self._optimiser.update(short, state.optimiser, params)
         change = jax.tree.map(lambda x: rate * x, change)
         online = eqx.apply_updates(state.online, change)
         log_alpha = {name: self._tighten(old, slack[name]) for name, old in state.log_alpha.items()}
