@@ -319,6 +319,17 @@ def test_a_rate_shrinks_the_trust_regions_by_its_square() -> None:
         np.testing.assert_allclose(half[f"kl/{region}"], 4 * whole[f"kl/{region}"], rtol=1e-5)
 
 
+def test_a_long_gradient_is_shortened_each_network_for_itself() -> None:
+    # Adam's first moment is a tenth of the gradient that it was given. A KL of 1e4 times its bound
+    # makes the policy's gradient long; the critic's, of rewards of order 1, is not.
+    one = agent("full")
+    after, _ = one.update(apart(one.state, 1.0), agents.batch())
+    moment = after.optimiser[0].mu
+    limit = one.mpo.max_gradient_norm
+    np.testing.assert_allclose(10 * optax.tree.norm(moment.policy), limit, rtol=1e-4)
+    assert 0 < 10 * optax.tree.norm(moment.critic) < limit
+
+
 def test_the_learning_rates_are_those_of_the_settings() -> None:
     # Adam's first step is the learning rate, against the gradient's sign. A KL of zero has all
     # its slack, 1, and lowers a multiplier's logarithm by its rate.

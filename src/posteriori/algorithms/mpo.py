@@ -204,8 +204,7 @@ class Mpo:
         key: PRNGKeyArray,
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
-        clip = optax.clip_by_global_norm(self.max_gradient_norm)
-        short: PyTree = Networks(*(clip.update(g, clip.init(g))[0] for g in gradient))
+        short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
         change, optimiser = self._optimiser.update(short, state.optimiser, params)
         change = jax.tree.map(lambda x: rate * x, change)
         online = eqx.apply_updates(state.online, change)
@@ -221,6 +220,10 @@ class Mpo:
             key=key,
             updates=updates,
         )
+
+    def _shorten(self, gradient: PyTree) -> PyTree:
+        clip = optax.clip_by_global_norm(self.max_gradient_norm)
+        return clip.update(gradient, optax.EmptyState())[0]
 
     def _tighten(
         self, log_alpha: Float[Array, " C"], slack: Float[Array, " C"]
