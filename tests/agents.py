@@ -71,7 +71,7 @@ def agent(policy: str = "diagonal", critic: str = "scalar") -> Agent:
     def update(state: State, batch: Trajectory, rate: float = 1.0) -> tuple[State, Metrics]:
         # Tests start from one state many times, which would count as a reuse of its key.
         state = state._replace(key=jax.random.clone(state.key))
-        return traced(state, batch, scaling, actions, np.float32(rate))
+        return traced(state, batch, scaling, actions, jnp.asarray(rate, jnp.float32))
 
     return Agent(mpo, state, scaling, actions, update)
 
