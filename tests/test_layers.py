@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Lowest first: a layer imports itself and what stands before it.
 LAYERS = ("models", "algorithms", "experience", "runs", "cli")
-OPTIONAL = ("envpool", "imageio", "matplotlib", "tensorboardX", "wandb")
+OPTIONAL = ("envpool", "imageio_ffmpeg", "matplotlib", "tensorboardX", "wandb")
 # A module with such a name has no subject.
 VAGUE = {"base", "common", "helpers", "misc", "tools", "types", "utils"}
 LONGEST_FILE = 300
