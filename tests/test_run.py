@@ -72,16 +72,16 @@ def test_a_row_says_how_far_the_run_is(tmp_path: Path) -> None:
     assert {row["rollout/length"] for row in rows} == {LENGTH}
 
 
-def test_the_learning_rate_falls_on_a_line_to_zero_at_the_end(
+def test_the_learning_rate_falls_on_a_line_to_a_tenth_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates: list[float] = []
     monkeypatch.setattr(Learner, "update", lambda *arguments: rates.append(arguments[-1]))
-    small_run(Counting, tmp_path / "run", anneal=0.5)
-    # One update per 8 steps, from 48 to 112; the fall begins at 60 of the 120 steps.
-    steps = np.arange(48, 120, 8)
-    np.testing.assert_allclose(rates, np.minimum(1, (120 - steps) / 60))
-    small_run(Counting, tmp_path / "constant", anneal=0.0)
+    small_run(Counting, tmp_path / "run", steps=200, anneal=0.5)
+    # One update per 8 steps, from 48 to 192; the fall begins at 100 of the 200 steps.
+    steps = np.arange(48, 200, 8)
+    np.testing.assert_allclose(rates, np.clip((200 - steps) / 100, 0.1, 1.0))
+    small_run(Counting, tmp_path / "constant", steps=200, anneal=0.0)
     assert rates[len(steps) :] == [1.0] * len(steps)
 
 
@@ -298,20 +298,55 @@ def test_a_number_that_is_none_in_an_evaluation_ends_the_run(tmp_path: Path) -> 
     assert saved(tmp_path / "run")[1]["steps"] == 20
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
-    # Of finite rewards so large that their square is not.
-    class Huge(Counting):
-        def step(self, action: Any) -> tuple:
-            obs, _, *rest = super().step(action)
-            return obs, 1e30, *rest
+class Huge(Counting):
+    """Finite rewards, in float32, whose sum is not finite."""
 
+    def step(self, action: Any) -> tuple:
+        obs, _, *rest = super().step(action)
+        return obs, 3e38, *rest
+
+
+class Silent(Huge):
+    """The same, with observations that are finite whatever the action."""
+
+    def step(self, action: Any) -> tuple:
+        obs, *rest = super().step(action)
+        return np.nan_to_num(obs), *rest
+
+
+METRIC = "every metric of an update must be finite, but .*loss/critic.* not"
+ARRAY = "every array of a checkpoint must be finite, but .* is not"
+
+
+@pytest.mark.parametrize(
+    ("env", "report", "save", "text", "kept"),
+    [
+        (Silent, 40, 40, rf"step 80: {METRIC}", 40),
+        (Silent, 200, 40, rf"step 80: {ARRAY}", 40),
+        # The policy is NaN, and then its environment: the update is at fault.
+        (Huge, 200, 200, rf"step \d\d: {METRIC}", None),
+    ],
+    ids=["at a report", "at a checkpoint", "at a step"],
+)
+def test_an_update_that_is_no_number_ends_the_run(
+    env: type[Counting],
+    report: int,
+    save: int,
+    text: str,
+    kept: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(RunFailed, match=r"Huge, step \d+: every .*must be finite, but .*critic"):
-        small_run(Huge, folder, critic="scalar", scale_rewards=False, checkpoint_every=20)
-    parts, meta = saved(folder)
-    assert meta["steps"] <= 60  # the first update comes after 48 steps
-    assert all(np.isfinite(x).all() for x in parts["learner"].values())
-    load_policy(folder)
+    monkeypatch.setattr(loop, "REPORT_EVERY", report)
+    settings = {"critic": "scalar", "scale_rewards": False, "target_period": 1}
+    with pytest.raises(RunFailed, match=text):
+        small_run(env, folder, checkpoint_every=save, **settings)
+    if kept:
+        parts, meta = saved(folder)
+        assert meta["steps"] == kept
+        assert all(np.isfinite(x).all() for x in parts["learner"].values())
+        load_policy(folder)
 
 
 # --- What is refused before anything starts --------------------------------------------------
