@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,23 @@ FOREVER = {
     "--learning-starts": 100,
     "--steps-per-update": 50,
 }
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    def insist(step: int, metrics: Any) -> None:  # noqa: ARG001 - the signature of a sink
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        small_run(Counting, tmp_path / "run", sinks=[insist], **UNLEARNED)
+    with pytest.raises(CheckpointError, match="must hold a checkpoint"):
+        saved(tmp_path / "run")
+
+
+def test_a_run_outside_the_main_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(small_run, Counting, tmp_path / "run", **UNLEARNED).result()
+    assert run.steps == 120
 
 
 def started(arguments: list[str], run_dir: Path, rows: int) -> subprocess.Popen:
