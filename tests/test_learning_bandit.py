@@ -113,7 +113,6 @@ def test_a_discrete_policy_finds_the_best_action_of_each_state() -> None:
     assert float(metrics["entropy"]) < np.log(5) / 2  # it started near log 5
 
 
-@pytest.mark.xfail(strict=True, reason="only last observations are improved, and these have none")
 def test_episodes_that_terminate_at_once_are_learned_from() -> None:
     actor, _ = learn(
         "categorical", DiscreteActions(5, start=3), choice_reward, updates=300, terminates=True

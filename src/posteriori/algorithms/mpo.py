@@ -134,13 +134,15 @@ class Mpo:
         next_key, atoms_key = jax.random.split(state.key)
         obs = scaling.observation(batch.obs)
         returns = n_step(batch.reward / scaling.reward, self.discount * batch.discount, batch.valid)
-        obs_end = obs[returns.end, jnp.arange(obs.shape[1])]
-        # A terminal observation has no action to improve, nor a value to bootstrap from.
-        where = returns.discount > 0
+        # A terminal observation has no action to improve, nor a value to bootstrap from: such a
+        # window is improved at its first row, and what is bootstrapped there is multiplied by 0.
+        at = jnp.where(returns.discount > 0, returns.end, 0)
+        state_at = obs[at, jnp.arange(obs.shape[1])]
+        where = jnp.ones_like(at, bool)
 
-        old = state.target.policy(obs_end)
+        old = state.target.policy(state_at)
         atoms, log_w = old.atoms(atoms_key, self.samples)
-        values = state.target.critic(obs_end, actions.clip(atoms))
+        values = state.target.critic(state_at, actions.clip(atoms))
         goal = values.mix(log_w).backup(returns.reward, returns.discount)
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
         weights, metrics = self._improve(objectives, log_w, where)
@@ -148,7 +150,7 @@ class Mpo:
 
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
-            policy = online.policy(obs_end)
+            policy = online.policy(state_at)
             fit = m_step(policy, old, atoms, weights, alpha, bounds, where)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
