@@ -65,7 +65,7 @@ class Config:
     replay_size: int = 1_000_000
     learning_starts: int = 2_000
     steps_per_update: int = 2
-    anneal: float = 0.5
+    anneal: float = 0.0
     noise_exponent: float = 1.0
     normalise_observations: bool = True
     scale_rewards: bool = True
@@ -93,7 +93,6 @@ TUTORIAL = Config(
     replay_size=10_000,
     learning_starts=5_000,
     steps_per_update=4,
-    anneal=0.0,
     noise_exponent=0.0,
     normalise_observations=False,
     scale_rewards=False,
