@@ -139,7 +139,6 @@ class Mpo:
         at = jnp.where(returns.discount > 0, returns.end, 0)
         state_at = obs[at, jnp.arange(obs.shape[1])]
         where = jnp.ones_like(at, bool)
-
         old = state.target.policy(state_at)
         atoms, log_w = old.atoms(atoms_key, self.samples)
         values = state.target.critic(state_at, actions.clip(atoms))
@@ -157,9 +156,9 @@ class Mpo:
             return total, losses | self._health(policy, fit.kl, bounds, alpha)
 
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
-        alpha = jax.tree.map(jnp.exp, state.log_alpha)
-        (gradient, dual_gradient), loss_metrics = grad((state.online, alpha))
-        metrics |= loss_metrics | {"value": masked_mean(jnp.mean(objectives["return"], 0), where)}
+        params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
+        (gradient, dual_gradient), loss_metrics = grad(params)
+        metrics |= loss_metrics | {"value": jnp.mean(objectives["return"])}
         slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
         return self._step(state, gradient, slack, rate, next_key), metrics
 
