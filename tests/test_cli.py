@@ -109,7 +109,7 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
     for name in names:
         assert f"--{name.replace('_', '-')}" in text
     assert "KL bound of the E-step, nats" in text
-    assert "(default: 400000)" in text
+    assert f"(default: {Config().steps})" in text
 
 
 def test_train_ends_with_the_result_and_the_next_commands(
