@@ -36,7 +36,6 @@ CASES = {
     "the defaults": Config(),
 }
 PROFILED = 30  # updates
-RATE = np.float32(1)  # factor of the learning rate
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
 def report_update(learner: Learner, batch: Trajectory, scaling: Scaling) -> float:
     """Print the update's speed beside that of its products; return its seconds."""
     update = seconds(lambda: (learner.update(batch, scaling), learner.state)[1])
-    found = products(learner._step, learner.state, batch, scaling, RATE)
+    found = products(learner._step, learner.state, batch, scaling)
     flops = sum(product.flops * n for product, n in found.items())
     single, joint = alone(found), together(found)
     plain = sum(single[product] * n for product, n in found.items())
@@ -83,7 +82,7 @@ def profile(learner: Learner, batch: Trajectory, scaling: Scaling) -> tuple[floa
             learner.update(batch, scaling)
         jax.block_until_ready(learner.state)
 
-    arguments = learner.state, learner._sums, batch, scaling, RATE
+    arguments = learner.state, learner._sums, batch, scaling
     compiled = learner._jitted.lower(*arguments).compile()
     return profiled(run, compiled.as_text())
 
@@ -174,7 +173,7 @@ def _stepping(mpo: Mpo, state: State) -> Callable[[], Any]:
 
     def step(arrays: Any, gradient: Any, dual_gradient: Any) -> Any:
         state = eqx.combine(arrays, static)
-        return eqx.filter(mpo._step(state, gradient, dual_gradient, RATE, state.key), eqx.is_array)
+        return eqx.filter(mpo._step(state, gradient, dual_gradient, state.key), eqx.is_array)
 
     compiled = jax.jit(step, donate_argnums=0)
 

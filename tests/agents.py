@@ -68,10 +68,10 @@ def agent(policy: str = "diagonal", critic: str = "scalar") -> Agent:
     actions = DiscreteActions(ACTIONS) if policy == "categorical" else box
     traced = eqx.filter_jit(eqx.debug.assert_max_traces(mpo.update, max_traces=1))
 
-    def update(state: State, batch: Trajectory, rate: float = 1.0) -> tuple[State, Metrics]:
+    def update(state: State, batch: Trajectory) -> tuple[State, Metrics]:
         # Tests start from one state many times, which would count as a reuse of its key.
         state = state._replace(key=jax.random.clone(state.key))
-        return traced(state, batch, scaling, actions, jnp.asarray(rate, jnp.float32))
+        return traced(state, batch, scaling, actions)
 
     return Agent(mpo, state, scaling, actions, update)
 

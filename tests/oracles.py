@@ -8,21 +8,21 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
 
-def dual(q: NDArray, log_w: NDArray, eta: float, epsilon: float, where: NDArray) -> float:
+def dual(q: NDArray, log_w: NDArray, eta: float, epsilon: float) -> float:
     """Return g(eta) = eta epsilon + eta mean_s log sum_j w_j exp(q_j / eta), of q [N S]."""
     q, log_w = np.asarray(q, np.float64), np.asarray(log_w, np.float64)
     best = q.max(axis=0)
     log_z = np.asarray(logsumexp((q - best) / eta + log_w, axis=0))
-    return float(eta * epsilon + np.mean((best + eta * log_z)[where]))
+    return float(eta * epsilon + np.mean(best + eta * log_z))
 
 
-def minimise_dual(q: NDArray, log_w: NDArray, epsilon: float, where: NDArray) -> float:
+def minimise_dual(q: NDArray, log_w: NDArray, epsilon: float) -> float:
     """Return the temperature at which the dual is least, by SciPy's bounded minimiser."""
     q = np.asarray(q, np.float64) - np.max(q, axis=0)  # a shift of a state moves the dual alone
-    scale = np.log(q[:, where].std())
+    scale = np.log(q.std())
 
     def objective(log_eta: float) -> float:
-        return dual(q, log_w, float(np.exp(log_eta)), epsilon, where)
+        return dual(q, log_w, float(np.exp(log_eta)), epsilon)
 
     found = minimize_scalar(
         objective, bounds=(scale - 8, scale + 8), method="bounded", options={"xatol": 1e-10}
@@ -35,11 +35,11 @@ def improved(q: NDArray, log_w: NDArray, eta: float) -> NDArray:
     return softmax((np.asarray(q, np.float64) - np.max(q, axis=0)) / eta + log_w, axis=0)
 
 
-def mean_kl(q: NDArray, log_w: NDArray, eta: float, where: NDArray) -> float:
-    """Return mean_s KL(improved || old), of the states that count."""
+def mean_kl(q: NDArray, log_w: NDArray, eta: float) -> float:
+    """Return mean_s KL(improved || old)."""
     p = improved(q, log_w, eta)
     terms = np.where(p > 0, p * (np.log(np.where(p > 0, p, 1.0)) - log_w), 0.0)
-    return float(terms.sum(axis=0)[where].mean())
+    return float(terms.sum(axis=0).mean())
 
 
 def n_step(reward: NDArray, discount: NDArray, valid: NDArray) -> tuple[float, float, int]:

@@ -21,7 +21,6 @@ NUMBERS = [
 MAY_BE_ZERO = {
     "seed",
     "learning_starts",
-    "anneal",
     "noise_exponent",
     "clip_rewards",
     "evaluate_every",

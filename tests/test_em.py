@@ -19,7 +19,6 @@ from posteriori.models.distributions import (
 
 ATOMS, STATES, ACTIONS = 10, 32, 3
 LOG_N = np.log(ATOMS)
-EVERY = np.ones(STATES, bool)
 
 solve = jax.jit(temperature, static_argnames="epsilon")
 reweight = jax.jit(e_step)
@@ -41,8 +40,8 @@ def uniform(q: NDArray) -> NDArray:
 @pytest.mark.parametrize("epsilon", [1e-3, 0.1, 1.0, 2.0])
 def test_temperature_minimises_the_dual(epsilon: float, scale: float, offset: float) -> None:
     q = values(scale, offset)
-    eta = float(solve(q, uniform(q), epsilon, EVERY))
-    exact = oracles.minimise_dual(q, uniform(q), epsilon, EVERY)
+    eta = float(solve(q, uniform(q), epsilon))
+    exact = oracles.minimise_dual(q, uniform(q), epsilon)
     # KL = 0.001 is a difference of two float32 numbers: their rounding is about 1e-4 of it.
     assert eta == pytest.approx(exact, rel=1e-3)
 
@@ -51,9 +50,9 @@ def test_temperature_minimises_the_dual(epsilon: float, scale: float, offset: fl
 @pytest.mark.parametrize("epsilon", [1e-4, 0.1, 2.0])
 def test_temperature_minimises_the_dual_in_float64(epsilon: float, scale: float) -> None:
     q = values(scale, 10.0).astype(np.float64)
-    exact = oracles.minimise_dual(q, uniform(q), epsilon, EVERY)
+    exact = oracles.minimise_dual(q, uniform(q), epsilon)
     with jax.enable_x64(True):
-        assert float(solve(q, uniform(q), epsilon, EVERY)) == pytest.approx(exact, rel=1e-6)
+        assert float(solve(q, uniform(q), epsilon)) == pytest.approx(exact, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -61,38 +60,38 @@ def test_temperature_minimises_the_dual_in_float64(epsilon: float, scale: float)
 def test_temperature_serves_states_of_very_different_spread(epsilon: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     q = values(seed=seed) * np.exp(seed * rng.normal(size=STATES)).astype(np.float32)
-    eta = float(solve(q, uniform(q), epsilon, EVERY))
-    assert oracles.mean_kl(q, uniform(q), eta, EVERY) == pytest.approx(epsilon, rel=1e-3)
+    eta = float(solve(q, uniform(q), epsilon))
+    assert oracles.mean_kl(q, uniform(q), eta) == pytest.approx(epsilon, rel=1e-3)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])
 def test_temperature_serves_the_prior_of_a_discrete_policy(epsilon: float) -> None:
     q = values(seed=1)
     log_w = np.asarray(jax.nn.log_softmax(2 * values(seed=2), axis=0))
-    eta = float(solve(q, log_w, epsilon, EVERY))
-    assert eta == pytest.approx(oracles.minimise_dual(q, log_w, epsilon, EVERY), rel=1e-3)
+    eta = float(solve(q, log_w, epsilon))
+    assert eta == pytest.approx(oracles.minimise_dual(q, log_w, epsilon), rel=1e-3)
 
 
 def test_e_step_meets_its_bound_at_the_optimal_temperature() -> None:
     q = values()
-    log_q, _ = reweight(q, uniform(q), solve(q, uniform(q), 0.1, EVERY), 0.1, EVERY)
+    log_q, _ = reweight(q, uniform(q), solve(q, uniform(q), 0.1), 0.1)
     kl = np.sum(np.exp(log_q) * (log_q - uniform(q)), axis=0)
     assert np.mean(kl) == pytest.approx(0.1, rel=1e-3)
 
 
 def test_e_step_agrees_with_the_oracle_on_weights_and_dual() -> None:
-    q, where = values(), np.arange(STATES) % 3 > 0
+    q = values()
     log_w = np.asarray(jax.nn.log_softmax(values(seed=2), axis=0))
-    log_q, dual = reweight(q, log_w, jnp.asarray(0.7), 0.1, where)
+    log_q, dual = reweight(q, log_w, jnp.asarray(0.7), 0.1)
     np.testing.assert_allclose(np.exp(log_q), oracles.improved(q, log_w, 0.7), rtol=1e-5)
-    assert float(dual) == pytest.approx(oracles.dual(q, log_w, 0.7, 0.1, where), rel=1e-5)
+    assert float(dual) == pytest.approx(oracles.dual(q, log_w, 0.7, 0.1), rel=1e-5)
 
 
 def test_the_dual_of_sampled_atoms_carries_log_n() -> None:
     # Where every sample has value 3, log (1/N) sum exp(q/eta) = 3/eta: g = 2 * 0.1 + 3. Without
     # -log N it were 2 * (0.1 + log 10) + 3 = 7.8.
     q = np.full((ATOMS, STATES), 3.0, np.float32)
-    _, dual = reweight(q, uniform(q), jnp.asarray(2.0), 0.1, EVERY)
+    _, dual = reweight(q, uniform(q), jnp.asarray(2.0), 0.1)
     assert float(dual) == pytest.approx(3.2, rel=1e-6)
 
 
@@ -100,25 +99,25 @@ def test_the_dual_of_sampled_atoms_carries_log_n() -> None:
 def test_the_dual_has_a_minimum(eta: float, falling: bool) -> None:
     # Without -log N the slope is positive everywhere, and a temperature could only fall.
     q = values()
-    slope = jax.grad(lambda x: reweight(q, uniform(q), x, 0.1, EVERY)[1])(jnp.asarray(eta))
+    slope = jax.grad(lambda x: reweight(q, uniform(q), x, 0.1)[1])(jnp.asarray(eta))
     assert (float(slope) < 0) == falling
 
 
 def test_the_slope_of_the_dual_is_how_far_kl_is_below_its_bound() -> None:
     q = values()
-    slope = jax.grad(lambda x: reweight(q, uniform(q), x, 0.1, EVERY)[1])(jnp.asarray(0.7))
+    slope = jax.grad(lambda x: reweight(q, uniform(q), x, 0.1)[1])(jnp.asarray(0.7))
     step = 1e-5
-    duals = [oracles.dual(q, uniform(q), 0.7 + x, 0.1, EVERY) for x in (-step, step)]
+    duals = [oracles.dual(q, uniform(q), 0.7 + x, 0.1) for x in (-step, step)]
     assert float(slope) == pytest.approx((duals[1] - duals[0]) / (2 * step), rel=1e-4)
-    assert float(slope) == pytest.approx(0.1 - oracles.mean_kl(q, uniform(q), 0.7, EVERY), rel=1e-4)
+    assert float(slope) == pytest.approx(0.1 - oracles.mean_kl(q, uniform(q), 0.7), rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -3.3, 1e6])
 def test_equal_values_leave_the_old_policy_as_it_is(value: float) -> None:
     q = np.full((ATOMS, STATES), value, np.float32)
     log_w = np.asarray(jax.nn.log_softmax(values(seed=2), axis=0))
-    eta = solve(q, log_w, 0.1, EVERY)
-    log_q, _ = reweight(q, log_w, eta, 0.1, EVERY)
+    eta = solve(q, log_w, 0.1)
+    log_q, _ = reweight(q, log_w, eta, 0.1)
     assert float(eta) == 1.0
     np.testing.assert_allclose(np.exp(log_q), np.exp(log_w), rtol=1e-5)
 
@@ -127,8 +126,8 @@ def test_a_bound_out_of_reach_puts_all_weight_on_the_best_atom() -> None:
     # KL cannot exceed log N, that of one atom taken for sure.
     q = values()
     epsilon = float(LOG_N) + 0.5
-    eta = solve(q, uniform(q), epsilon, EVERY)
-    log_q, dual = reweight(q, uniform(q), eta, epsilon, EVERY)
+    eta = solve(q, uniform(q), epsilon)
+    log_q, dual = reweight(q, uniform(q), eta, epsilon)
     np.testing.assert_allclose(np.exp(log_q), np.eye(ATOMS)[q.argmax(axis=0)].T, atol=1e-6)
     assert float(eta) > 0
     assert np.isfinite(dual)
@@ -138,17 +137,17 @@ def test_a_bound_out_of_reach_puts_all_weight_on_the_best_atom() -> None:
 @pytest.mark.parametrize("eta", [1e-6, 1.0, 1e6])
 def test_weights_of_each_state_sum_to_one(eta: float, offset: float) -> None:
     q = values(offset=offset)
-    log_q, _ = reweight(q, uniform(q), jnp.asarray(eta), 0.1, EVERY)
+    log_q, _ = reweight(q, uniform(q), jnp.asarray(eta), 0.1)
     np.testing.assert_allclose(np.exp(log_q).sum(axis=0), 1.0, rtol=1e-5)
 
 
 def test_shifting_q_shifts_only_the_dual() -> None:
     # 8 and multiples of 1/1024 add up without rounding.
     q = np.round(values() * 1024) / 1024
-    eta = solve(q, uniform(q), 0.1, EVERY)
-    shifted = solve(q + 8, uniform(q), 0.1, EVERY)
-    log_q, dual = reweight(q, uniform(q), eta, 0.1, EVERY)
-    log_q_shifted, dual_shifted = reweight(q + 8, uniform(q), eta, 0.1, EVERY)
+    eta = solve(q, uniform(q), 0.1)
+    shifted = solve(q + 8, uniform(q), 0.1)
+    log_q, dual = reweight(q, uniform(q), eta, 0.1)
+    log_q_shifted, dual_shifted = reweight(q + 8, uniform(q), eta, 0.1)
     assert float(shifted) == float(eta)
     np.testing.assert_array_equal(log_q_shifted, log_q)
     assert float(dual_shifted - dual) == pytest.approx(8.0, rel=1e-6)
@@ -156,20 +155,8 @@ def test_shifting_q_shifts_only_the_dual() -> None:
 
 def test_scaling_q_scales_the_temperature() -> None:
     q = values()
-    eta, scaled = (float(solve(c * q, uniform(q), 0.1, EVERY)) for c in (1.0, 1000.0))
+    eta, scaled = (float(solve(c * q, uniform(q), 0.1)) for c in (1.0, 1000.0))
     assert scaled == pytest.approx(1000 * eta, rel=1e-4)
-
-
-def test_a_masked_state_changes_neither_temperature_nor_dual() -> None:
-    where = np.arange(STATES) != 5
-    q, other = values(), values()
-    other[:, 5] *= 1e4
-    results = []
-    for x in (q, other):
-        eta = solve(x, uniform(x), 0.1, where)
-        results.append((float(eta), float(reweight(x, uniform(x), eta, 0.1, where)[1])))
-    assert results[0] == results[1]
-    assert results[0][0] != float(solve(other, uniform(q), 0.1, EVERY))
 
 
 def gaussians(dtype: type = np.float32, seed: int = 3) -> tuple[DiagonalGaussian, DiagonalGaussian]:
@@ -194,12 +181,10 @@ BOUNDS = {"mean": 0.01, "cov": 0.001}
 
 
 @jax.jit
-def gaussian_m_step(
-    policy: DiagonalGaussian, alpha: dict[str, Array], where: NDArray = EVERY
-) -> MStep:
+def gaussian_m_step(policy: DiagonalGaussian, alpha: dict[str, Array]) -> MStep:
     """Fit to the atoms of `fitted`, from the old policy of `gaussians`, in float32."""
     alpha = {name: jnp.asarray(x, policy.mean.dtype) for name, x in alpha.items()}
-    return m_step(policy, gaussians()[1], *fitted(), alpha, BOUNDS, jnp.asarray(where))
+    return m_step(policy, gaussians()[1], *fitted(), alpha, BOUNDS)
 
 
 def test_the_policy_loss_holds_alpha_fixed() -> None:
@@ -240,32 +225,6 @@ def test_the_mean_is_fitted_at_the_old_spread_and_the_spread_at_the_old_mean() -
     np.testing.assert_allclose(gradient.std, by_var * 2 * std / STATES, rtol=1e-3, atol=1e-6)
 
 
-def test_a_masked_state_has_no_part_in_the_m_step() -> None:
-    policy, _ = gaussians()
-    where = np.arange(STATES) != 5
-    far = DiagonalGaussian(policy.mean.at[5].add(3.0), policy.std.at[5].mul(3.0))
-    losses = [gaussian_m_step(p, ALPHA, where) for p in (policy, far)]
-    for one, other in zip(*map(jax.tree.leaves, losses), strict=True):
-        np.testing.assert_array_equal(one, other)
-    gradient = jax.grad(lambda p: gaussian_m_step(p, ALPHA, where).policy_loss)(policy)
-    assert not np.any(gradient.mean[5])
-    assert np.all(gradient.mean[4])
-
-
-def test_no_state_that_counts_means_no_loss_and_no_gradient() -> None:
-    policy, _ = gaussians()
-    nothing = np.zeros(STATES, bool)
-    q = values()
-    eta = solve(q, uniform(q), 0.1, nothing)
-    log_q, _ = reweight(q, uniform(q), eta, 0.1, nothing)
-    loss, gradient = jax.value_and_grad(lambda p: gaussian_m_step(p, ALPHA, nothing).policy_loss)(
-        policy
-    )
-    assert np.isfinite(log_q).all()
-    assert float(loss) == 0.0
-    assert all(not np.any(x) for x in jax.tree.leaves(gradient))
-
-
 def test_a_discrete_policy_is_fitted_by_the_improved_one() -> None:
     # The cross-entropy's gradient in the logits is p - q over the number of states: zero only at
     # the E-step's answer.
@@ -275,8 +234,7 @@ def test_a_discrete_policy_is_fitted_by_the_improved_one() -> None:
 
     def loss(logits: Array) -> Array:
         policy, zero = Categorical(jax.nn.log_softmax(logits)), {"policy": jnp.zeros(1)}
-        where = jnp.asarray(EVERY)
-        return m_step(policy, old, actions, weights, zero, {"policy": 0.1}, where).policy_loss
+        return m_step(policy, old, actions, weights, zero, {"policy": 0.1}).policy_loss
 
     gradient = jax.jit(jax.grad(loss))
     np.testing.assert_allclose(gradient(jnp.log(weights.T)), 0.0, atol=1e-7)
@@ -298,10 +256,9 @@ def ours(
     q: Array, params: tuple, eta: Array, alpha: dict[str, Array], actions: Array, old: tuple
 ) -> Array:
     """Return the E-step's dual and both losses of the M-step, summed."""
-    where = jnp.ones(q.shape[1:], bool)
-    log_q, dual = e_step(q, jnp.full(q.shape, -LOG_N, q.dtype), eta, 0.1, where)
+    log_q, dual = e_step(q, jnp.full(q.shape, -LOG_N, q.dtype), eta, 0.1)
     weights = jax.lax.stop_gradient(jnp.exp(log_q))
-    fit = m_step(gaussian(params), gaussian(old), actions, weights, alpha, BOUNDS, where)
+    fit = m_step(gaussian(params), gaussian(old), actions, weights, alpha, BOUNDS)
     return dual + fit.policy_loss + fit.alpha_loss
 
 
@@ -373,13 +330,13 @@ def test_the_e_step_of_v_mpo_agrees_with_rlax() -> None:
             return jnp.asarray(loss), jnp.asarray(weights)
 
         def shared(eta: Array) -> tuple[Array, Array]:
-            log_q, dual = e_step(advantage, log_w, eta, 0.1, jnp.asarray(True))
+            log_q, dual = e_step(advantage, log_w, eta, 0.1)
             return dual, jnp.exp(log_q)
 
         results = [
             jax.jit(jax.value_and_grad(f, has_aux=True))(jnp.asarray(0.7)) for f in (shared, vmpo)
         ]
-        eta = solve(advantage, log_w, 0.1, jnp.asarray(True))
+        eta = solve(advantage, log_w, 0.1)
         slope = jax.jit(jax.grad(lambda x: vmpo(x)[0]))(eta)
     for mine, other in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-6)

@@ -23,7 +23,6 @@ from posteriori.models.networks import Mlp
 from posteriori.runs import checkpoint, loop
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.folder import RunFolder
-from posteriori.runs.learner import Learner
 from posteriori.runs.sinks import read_rows
 
 
@@ -71,19 +70,6 @@ def test_a_row_says_how_far_the_run_is(tmp_path: Path) -> None:
     assert [row["progress/episodes"] for row in rows] == [40 // LENGTH, 80 // LENGTH, 120 // LENGTH]
     assert {row["rollout/return"] for row in rows} == {RETURN}
     assert {row["rollout/length"] for row in rows} == {LENGTH}
-
-
-def test_the_learning_rate_falls_on_a_line_to_a_tenth_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rates: list[float] = []
-    monkeypatch.setattr(Learner, "update", lambda *arguments: rates.append(arguments[-1]))
-    small_run(Counting, tmp_path / "run", steps=200, anneal=0.5)
-    # One update per 8 steps, from 48 to 192; the fall begins at 100 of the 200 steps.
-    steps = np.arange(48, 200, 8)
-    np.testing.assert_allclose(rates, np.clip((200 - steps) / 100, 0.1, 1.0))
-    small_run(Counting, tmp_path / "constant", steps=200, anneal=0.0)
-    assert rates[len(steps) :] == [1.0] * len(steps)
 
 
 # --- What can be trained, and with what ------------------------------------------------------

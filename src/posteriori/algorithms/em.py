@@ -11,8 +11,8 @@
 | alpha       | alpha   | [C]    | multipliers of a trust region's constraints    | 1             |
 | epsilon_M   | epsilon | []     | bound on each mean_s KL(pi_old || pi)          | nats          |
 
-`N` atoms, `*S` states, `C` constraints. `where` tells which states count. Sources: MPO, arXiv
-1806.06920; the decoupled trust regions, arXiv 1812.02256.
+`N` atoms, `*S` states, `C` constraints. Sources: MPO, arXiv 1806.06920; the decoupled trust
+regions, arXiv 1812.02256.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from posteriori.models.distributions import Distribution
 
@@ -34,7 +34,6 @@ def e_step(
     log_w: Float[Array, " N *S"],
     eta: Float[Array, ""],
     epsilon: float | Float[Array, ""],
-    where: Bool[Array, "*S"],
 ) -> tuple[Float[Array, " N *S"], Float[Array, ""]]:
     """Reweight the old policy's atoms: q(a|s) proportional to pi_old(a|s) exp(Q(s,a)/eta).
 
@@ -49,7 +48,7 @@ def e_step(
     best = jnp.max(q, axis=0)
     tilted = (q - best[None]) / eta + log_w
     log_z = logsumexp(tilted, axis=0)
-    dual = eta * (epsilon + masked_mean(log_z, where)) + masked_mean(best, where)
+    dual = eta * (epsilon + jnp.mean(log_z)) + jnp.mean(best)
     return tilted - log_z[None], dual
 
 
@@ -57,7 +56,6 @@ def temperature(
     q: Float[Array, " N *S"],
     log_w: Float[Array, " N *S"],
     epsilon: float,
-    where: Bool[Array, "*S"],
 ) -> Float[Array, ""]:
     """Solve the E-step's dual: the eta at which mean_s KL(q || pi_old) = epsilon.
 
@@ -69,7 +67,7 @@ def temperature(
     w = jnp.exp(log_w)
     centred = q - jnp.max(q, axis=0, keepdims=True)  # exact where all are equal
     centred = centred - jnp.sum(w * centred, axis=0, keepdims=True)
-    spread = jnp.sqrt(masked_mean(jnp.sum(w * centred**2, axis=0), where))
+    spread = jnp.sqrt(jnp.mean(jnp.sum(w * centred**2, axis=0)))
     unit = centred / jnp.where(spread > 0, spread, 1.0)
 
     def newton(_: Array, bracket: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -78,8 +76,8 @@ def temperature(
         log_z = logsumexp(scaled + log_w, axis=0)
         p = jnp.exp(scaled + log_w - log_z[None])
         mean = jnp.sum(p * scaled, axis=0)
-        kl = masked_mean(mean - log_z, where)
-        slope = masked_mean(jnp.sum(p * (scaled - mean[None]) ** 2, axis=0), where)
+        kl = jnp.mean(mean - log_z)
+        slope = jnp.mean(jnp.sum(p * (scaled - mean[None]) ** 2, axis=0))
         low, high = jnp.where(kl < epsilon, x, low), jnp.where(kl < epsilon, high, x)
         step = x + (jnp.log(epsilon) - jnp.log(kl)) * kl / slope
         inside = (step >= low) & (step <= high)
@@ -107,7 +105,6 @@ def m_step(
     weights: Float[Array, " N *S"],
     alpha: Mapping[str, Float[Array, " C"]],
     epsilon: Mapping[str, float | Float[Array, ""]],
-    where: Bool[Array, "*S"],
 ) -> MStep:
     """Fit the policy to the weighted atoms within its trust regions.
 
@@ -121,13 +118,8 @@ def m_step(
     policy_loss, alpha_loss, kls = jnp.zeros(()), jnp.zeros(()), {}
     for name, (fit, kl) in policy.decouple(old).items():
         likelihood = jnp.sum(weights * fit.log_prob(actions), axis=0)
-        kls[name] = kl_c = jax.vmap(masked_mean, (-1, None))(kl, where)
+        kls[name] = kl_c = jnp.mean(kl, axis=range(kl.ndim - 1))
         penalty = jnp.sum(jax.lax.stop_gradient(alpha[name]) * kl_c)
-        policy_loss += penalty - masked_mean(likelihood, where)
+        policy_loss += penalty - jnp.mean(likelihood)
         alpha_loss += jnp.sum(alpha[name] * (epsilon[name] - jax.lax.stop_gradient(kl_c)))
     return MStep(policy_loss, alpha_loss, kls)
-
-
-def masked_mean(x: Float[Array, "*S"], where: Bool[Array, "*S"]) -> Float[Array, ""]:
-    """Mean over the states that count; 0 if none does."""
-    return jnp.sum(jnp.where(where, x, 0.0)) / jnp.maximum(jnp.sum(where), 1)

@@ -10,7 +10,6 @@ and the policy is improved at the last observation of each n-step window, where 
 bootstrap needs the same target values.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from posteriori.algorithms.em import e_step, m_step, masked_mean, temperature
+from posteriori.algorithms.em import e_step, m_step, temperature
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actions import Actions
@@ -119,7 +118,6 @@ class Mpo:
         batch: Trajectory,
         scaling: Scaling,
         actions: Actions,
-        rate: float | Float[Array, ""] = 1.0,
     ) -> tuple[State, Metrics]:
         """Do one step of policy evaluation, E-step and M-step.
 
@@ -128,8 +126,6 @@ class Mpo:
             batch: Windows of n+1 rows for n-step returns, in the environment's units.
             scaling: The networks' units of observation and reward.
             actions: The action space; its preferences are objectives beside the return.
-            rate: Factor of the learning rate, greater than 0. The trust regions' bounds shrink with
-                its square, as a KL does with the step's length.
         """
         next_key, atoms_key = jax.random.split(state.key)
         obs = scaling.observation(batch.obs)
@@ -138,56 +134,53 @@ class Mpo:
         # window is improved at its first row, and what is bootstrapped there is multiplied by 0.
         at = jnp.where(returns.discount > 0, returns.end, 0)
         state_at = obs[at, jnp.arange(obs.shape[1])]
-        where = jnp.ones_like(at, bool)
         old = state.target.policy(state_at)
         atoms, log_w = old.atoms(atoms_key, self.samples)
         values = state.target.critic(state_at, actions.clip(atoms))
         goal = values.mix(log_w).backup(returns.reward, returns.discount)
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
-        weights, metrics = self._improve(objectives, log_w, where)
-        bounds = {name: epsilon * rate**2 for name, epsilon in self._bounds.items()}
+        weights, metrics = self._improve(objectives, log_w)
 
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(state_at)
-            fit = m_step(policy, old, atoms, weights, alpha, bounds, where)
+            fit = m_step(policy, old, atoms, weights, alpha, self._bounds)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
-            return total, losses | self._health(policy, fit.kl, bounds, alpha)
+            return total, losses | self._health(policy, fit.kl, alpha)
 
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
         metrics |= loss_metrics | {"value": jnp.mean(objectives["return"])}
-        slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
-        return self._step(state, gradient, slack, rate, next_key), metrics
+        slack = {name: x / self._bounds[name] for name, x in dual_gradient.items()}
+        return self._step(state, gradient, slack, next_key), metrics
 
     def _improve(
-        self, objectives: dict[str, Array], log_w: Array, where: Array
+        self, objectives: dict[str, Array], log_w: Array
     ) -> tuple[Float[Array, " N B"], Metrics]:
         """Sum the E-step's weights over objectives, each with its own temperature."""
         total, metrics = jnp.zeros_like(log_w), {}
         for name, q in objectives.items():
             epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
-            eta = temperature(q, log_w, epsilon, where)
-            log_q, _ = e_step(q, log_w, eta, epsilon, where)
+            eta = temperature(q, log_w, epsilon)
+            log_q, _ = e_step(q, log_w, eta, epsilon)
             weights = jnp.exp(log_q)
             total += weights
             ess = 1.0 / (jnp.sum(weights**2, axis=0) * weights.shape[0])
-            metrics |= {f"temperature/{name}": eta, f"ess/{name}": masked_mean(ess, where)}
+            metrics |= {f"temperature/{name}": eta, f"ess/{name}": jnp.mean(ess)}
         return total, metrics
 
     def _health(
         self,
         policy: Distribution,
         kls: dict[str, Array],
-        bounds: Mapping[str, float | Array],
         alpha: dict[str, Array],
     ) -> Metrics:
         """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
         metrics: Metrics = {}
         for name, kl in kls.items():
-            ratio = kl / bounds[name]
+            ratio = kl / self._bounds[name]
             metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
             metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
         for name, value in policy.spread().items():
@@ -201,13 +194,13 @@ class Mpo:
         state: State,
         gradient: PyTree,
         slack: dict[str, Array],
-        rate: float | Float[Array, ""],
         key: PRNGKeyArray,
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
         change, optimiser = self._optimiser.update(short, state.optimiser, params)
-        change = jax.tree.map(lambda x: rate * x, change)
+        stiff = self._stiffness(state.log_alpha)
+        change = change._replace(policy=jax.tree.map(lambda x: x / stiff, change.policy))
         online = eqx.apply_updates(state.online, change)
         log_alpha = {name: self._tighten(old, slack[name]) for name, old in state.log_alpha.items()}
         updates = state.updates + 1
@@ -237,6 +230,17 @@ class Mpo:
         """
         change = -self.dual_learning_rate * jnp.maximum(slack, -MAX_EXCESS)
         return jnp.clip(log_alpha + change, *LOG_ALPHA_LIMITS)
+
+    def _stiffness(self, log_alpha: dict[str, Float[Array, " C"]]) -> Float[Array, ""]:
+        """Return the largest multiplier over sqrt(epsilon / its bound), 1 if all are below.
+
+        There the penalty pulls at its bound as hard as the E-step's weights can, so no more is ever
+        needed. Differs: Adam's step has the same length however stiff the loss. What exceeds the
+        bound raises the multiplier, and the next step exceeds it again (measured: docs/mpo.md).
+        """
+        needed = {name: jnp.sqrt(self.epsilon / self._bounds[name]) for name in log_alpha}
+        excess = [jnp.max(jnp.exp(log_alpha[name])) / needed[name] for name in log_alpha]
+        return jnp.maximum(jnp.max(jnp.stack(excess)), 1.0)
 
     @property
     def _bounds(self) -> dict[str, float]:

@@ -34,8 +34,6 @@ class Config:
         replay_size: Rows kept for replay.
         learning_starts: Environment steps before the first update.
         steps_per_update: Environment steps per update.
-        anneal: Share of the run, at its end, over which the learning rate falls linearly, to a
-            tenth, and the trust regions with it; 0 is none of it.
         noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR
             2023).
         normalise_observations: Whether observations are centred and scaled by their running
@@ -65,7 +63,6 @@ class Config:
     replay_size: int = 1_000_000
     learning_starts: int = 2_000
     steps_per_update: int = 2
-    anneal: float = 0.0
     noise_exponent: float = 1.0
     normalise_observations: bool = True
     scale_rewards: bool = True
@@ -188,5 +185,4 @@ _RANGES: dict[str, tuple[float, float]] = {
     "evaluate_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
-    "anneal": (0, 1),
 }

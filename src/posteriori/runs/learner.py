@@ -4,8 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
-from numpy.typing import NDArray
+from jaxtyping import PyTree
 
 from posteriori.algorithms.mpo import Metrics
 from posteriori.algorithms.trajectory import Trajectory
@@ -23,17 +22,15 @@ class Learner:
         self._arrays = jax.tree.map(_own, arrays)
         static, actions, algorithm = self._static, agent.actions, agent.algorithm
 
-        def step(
-            arrays: PyTree, batch: Trajectory, scaling: Scaling, rate: Array
-        ) -> tuple[PyTree, Metrics]:
+        def step(arrays: PyTree, batch: Trajectory, scaling: Scaling) -> tuple[PyTree, Metrics]:
             state = eqx.combine(arrays, static)
-            state, metrics = algorithm.update(state, batch, scaling, actions, rate)
+            state, metrics = algorithm.update(state, batch, scaling, actions)
             return eqx.filter(state, eqx.is_array), metrics
 
         def step_and_sum(
-            arrays: PyTree, sums: Metrics, batch: Trajectory, scaling: Scaling, rate: Array
+            arrays: PyTree, sums: Metrics, batch: Trajectory, scaling: Scaling
         ) -> tuple[PyTree, Metrics]:
-            arrays, metrics = step(arrays, batch, scaling, rate)
+            arrays, metrics = step(arrays, batch, scaling)
             return arrays, jax.tree.map(jnp.add, sums, metrics)
 
         self._step = step
@@ -41,12 +38,11 @@ class Learner:
         self._sums: Metrics = {}
         self._count = 0
 
-    def update(self, batch: Trajectory, scaling: Scaling, rate: float = 1.0) -> None:
-        """Do one update on a batch, with the learning rate times `rate`."""
-        factor = np.asarray(rate, np.float32)
+    def update(self, batch: Trajectory, scaling: Scaling) -> None:
+        """Do one update on a batch."""
         if not self._sums:
-            self._sums = self._zeros(batch, scaling, factor)
-        self._arrays, self._sums = self._jitted(self._arrays, self._sums, batch, scaling, factor)
+            self._sums = self._zeros(batch, scaling)
+        self._arrays, self._sums = self._jitted(self._arrays, self._sums, batch, scaling)
         self._count += 1
 
     def actor(self, scaling: Scaling) -> Actor:
@@ -87,8 +83,8 @@ class Learner:
         """Go on from the arrays of a state."""
         self._arrays = arrays
 
-    def _zeros(self, batch: Trajectory, scaling: Scaling, rate: NDArray) -> Metrics:
-        _, shapes = jax.eval_shape(self._step, self._arrays, batch, scaling, rate)
+    def _zeros(self, batch: Trajectory, scaling: Scaling) -> Metrics:
+        _, shapes = jax.eval_shape(self._step, self._arrays, batch, scaling)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
 

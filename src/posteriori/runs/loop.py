@@ -21,7 +21,6 @@ from posteriori.runs.gathering import Gathering, Progress
 from posteriori.runs.learner import Learner
 from posteriori.runs.sinks import Row, Sink
 
-LOWEST_RATE = 0.1  # below it nothing would be learnt
 REPORT_EVERY = 1_000  # environment steps between rows of metrics
 # Of the evaluations on the way: the same episodes each time, none that training began with.
 EVALUATION_SEED = 1_000_000
@@ -121,14 +120,8 @@ class Loop:
             batch = self.gathering.sample()
             if batch is None:
                 return n
-            self.learner.update(batch, scaling, self._rate())
+            self.learner.update(batch, scaling)
         return max(due, 0)
-
-    def _rate(self) -> float:
-        """Return the factor of the learning rate: 1, then a line towards 0 at the run's end."""
-        left = 1 - self.steps / self.config.steps
-        line = left / self.config.anneal if self.config.anneal else 1.0
-        return min(1.0, max(line, LOWEST_RATE))
 
     def _step(self, actor: Actor) -> Progress:
         try:
