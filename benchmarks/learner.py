@@ -119,7 +119,6 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
     """Cut an update into compiled functions."""
     mpo, state, actions = agent
     obs, alpha = jnp.asarray(batch.obs), jax.tree.map(jnp.exp, state.log_alpha)
-    where = jnp.ones(obs.shape[1], jnp.bool_)
     old = state.target.policy(obs[-1])
     atoms, log_w = old.atoms(state.key, mpo.samples)
     values = state.target.critic(obs[-1], actions.clip(atoms))
@@ -127,14 +126,14 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
     reward, discount = jnp.asarray(batch.reward[0]), jnp.full(obs.shape[1], mpo.discount**5)
     goal = mixed.backup(reward, discount)
     objectives = {"return": values.mean(), **actions.preferences(atoms)}
-    weights, _ = mpo._improve(objectives, log_w, where)
+    weights, _ = mpo._improve(objectives, log_w)
 
     def critic_loss(critic: Any, goal: Any) -> jax.Array:
         return jnp.mean(critic(obs[0], jnp.asarray(batch.action[0])).loss(goal))
 
     def policy_loss(trained: tuple[Any, dict], old: Any, atoms: Any, weights: Any) -> jax.Array:
         policy, alpha = trained[0](obs[-1]), trained[1]
-        fit = m_step(policy, old, atoms, weights, alpha, mpo._bounds, where)
+        fit = m_step(policy, old, atoms, weights, alpha, mpo.bounds)
         return fit.policy_loss + fit.alpha_loss
 
     online, target = state.online, state.target
@@ -151,9 +150,7 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
             lambda v, w: (v.mean(), v.mix(w)), values, log_w
         ),
         "backup (projection)": _compiled(lambda v, *g: v.backup(*g), mixed, reward, discount),
-        "temperatures and weights": _compiled(
-            lambda q, w: mpo._improve(q, w, where), objectives, log_w
-        ),
+        "temperatures and weights": _compiled(lambda q, w: mpo._improve(q, w), objectives, log_w),
         "critic's gradient": _compiled(eqx.filter_grad(critic_loss), online.critic, goal),
         "policy's and alphas' gradient": _compiled(eqx.filter_grad(policy_loss), *policy_args),
         "Adam, target copy": _stepping(mpo, state),

@@ -279,3 +279,15 @@ def test_a_reader_that_has_had_enough_is_no_error() -> None:
     assert b"Broken" not in lister.stderr.read()
     lister.stderr.close()
     assert lister.wait() == 0
+
+
+def test_help_does_not_wait_for_jax() -> None:
+    program = (
+        "import sys; from posteriori.cli import main; main(['--version'])\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: assert 'jax' not in sys.modules; print('quick')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.endswith("quick\n")

@@ -13,7 +13,8 @@ import pytest
 from agents import ACTIONS, OBS, Agent, agent
 from jaxtyping import Array, PyTree
 
-from posteriori.algorithms.mpo import LOG_ALPHA_LIMITS, MAX_EXCESS, Mpo, State
+from posteriori.algorithms.mpo import Mpo, State
+from posteriori.algorithms.multipliers import LOG_ALPHA_LIMITS, MAX_EXCESS, stiffness
 from posteriori.algorithms.trajectory import Trajectory
 
 every_kind = pytest.mark.parametrize(
@@ -300,6 +301,31 @@ def test_a_multiplier_follows_its_constraints_slack(distance: float) -> None:
         np.testing.assert_allclose(log_alpha - state.log_alpha[name], expected, atol=2e-6)
 
 
+@every_policy
+@pytest.mark.parametrize("excess", [0.0, 1.0, 4.0])
+def test_a_stiff_trust_region_shortens_the_policys_step_alone(policy: str, excess: float) -> None:
+    # The stiffest counts, by how far it is beyond sqrt(epsilon / bound). KL is 0 at first, so the
+    # gradients, and Adam's steps, are those of any other multiplier.
+    one, batch = agent(policy), agents.batch(policy)
+    last = list(one.state.log_alpha)[-1]
+    needed = {
+        name: 0.5 * np.log(one.mpo.epsilon / one.mpo.bounds[name]) for name in one.state.log_alpha
+    }
+    soft, stiff = (
+        {name: jnp.full_like(x, needed[name]) for name, x in one.state.log_alpha.items()}
+        for _ in range(2)
+    )
+    stiff[last] = stiff[last].at[-1].add(excess)
+    steps = []
+    for log_alpha in (soft, stiff):
+        after = one.update(one.state._replace(log_alpha=log_alpha), batch)[0].online
+        steps.append(jax.tree.map(jnp.subtract, numbers(after), numbers(one.state.online)))
+    of_policy = len(numbers(one.state.online.policy))
+    whole, short = steps
+    assert same([x * np.exp(-excess) for x in whole[:of_policy]], short[:of_policy], atol=1e-7)
+    assert same(whole[of_policy:], short[of_policy:])
+
+
 def test_a_long_gradient_is_shortened_each_network_for_itself() -> None:
     # Adam's first moment is a tenth of the gradient that it was given. A KL of 1e4 times its bound
     # makes the policy's gradient long; the critic's, of rewards of order 1, is not.
@@ -324,7 +350,10 @@ def test_the_learning_rates_are_those_of_the_settings() -> None:
         lambda x, y: np.max(np.abs(x - y)),
         *(eqx.filter(s.online, eqx.is_inexact_array) for s in (after, one.state)),
     )
-    np.testing.assert_allclose(max(jax.tree.leaves(change)), one.mpo.learning_rate, rtol=1e-2)
+    stiff = stiffness(one.state.log_alpha, one.mpo.epsilon, one.mpo.bounds)
+    policy, critic = (max(jax.tree.leaves(x)) for x in change)
+    np.testing.assert_allclose(policy * stiff, one.mpo.learning_rate, rtol=1e-2)
+    np.testing.assert_allclose(critic, one.mpo.learning_rate, rtol=1e-2)
 
 
 def test_multipliers_start_where_they_are_told_to() -> None:

@@ -1,20 +1,9 @@
-"""Maximum a posteriori policy optimisation (MPO) for continuous control, in JAX and Equinox."""
+"""Maximum a posteriori policy optimisation (MPO) for continuous control, in JAX and Equinox.
 
-from posteriori.algorithms.mpo import Mpo
-from posteriori.runs.config import PRESETS, Config
-from posteriori.runs.evaluate import Evaluation, GreedyPolicy, evaluate, load_policy
-from posteriori.runs.run import Run, RunFailed, resume, train
+The names, in `__init__.pyi`, are imported when they are first used: JAX takes seconds, which
+`posteriori --help` need not wait for.
+"""
 
-__all__ = [
-    "PRESETS",
-    "Config",
-    "Evaluation",
-    "GreedyPolicy",
-    "Mpo",
-    "Run",
-    "RunFailed",
-    "evaluate",
-    "load_policy",
-    "resume",
-    "train",
-]
+from lazy_loader import attach_stub
+
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

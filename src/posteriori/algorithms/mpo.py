@@ -20,15 +20,13 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from posteriori.algorithms.em import e_step, m_step, temperature
+from posteriori.algorithms.multipliers import stiffness, tighten
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actions import Actions
 from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Policy
 from posteriori.models.scaling import Scaling
-
-MAX_EXCESS = 3.0  # a KL beyond 4 times its bound tightens its multiplier no faster
-LOG_ALPHA_LIMITS = (-7.0, 18.0)  # of the multipliers, so that none takes long to come back
 
 
 class Networks(NamedTuple):
@@ -144,7 +142,7 @@ class Mpo:
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(state_at)
-            fit = m_step(policy, old, atoms, weights, alpha, self._bounds)
+            fit = m_step(policy, old, atoms, weights, alpha, self.bounds)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
             return total, losses | self._health(policy, fit.kl, alpha)
@@ -153,7 +151,7 @@ class Mpo:
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
         metrics |= loss_metrics | {"value": jnp.mean(objectives["return"])}
-        slack = {name: x / self._bounds[name] for name, x in dual_gradient.items()}
+        slack = {name: x / self.bounds[name] for name, x in dual_gradient.items()}
         return self._step(state, gradient, slack, next_key), metrics
 
     def _improve(
@@ -180,7 +178,7 @@ class Mpo:
         """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
         metrics: Metrics = {}
         for name, kl in kls.items():
-            ratio = kl / self._bounds[name]
+            ratio = kl / self.bounds[name]
             metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
             metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
         for name, value in policy.spread().items():
@@ -198,18 +196,18 @@ class Mpo:
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
-        change, optimiser = self._optimiser.update(short, state.optimiser, params)
-        stiff = self._stiffness(state.log_alpha)
-        change = change._replace(policy=jax.tree.map(lambda x: x / stiff, change.policy))
+        steps, optimiser = self._optimiser.update(short, state.optimiser, params)
+        stiff = stiffness(state.log_alpha, self.epsilon, self.bounds)
+        change: PyTree = steps
+        change = Networks(jax.tree.map(lambda x: x / stiff, change.policy), change.critic)
         online = eqx.apply_updates(state.online, change)
-        log_alpha = {name: self._tighten(old, slack[name]) for name, old in state.log_alpha.items()}
         updates = state.updates + 1
         copy = updates % self.target_period == 0
         pick = lambda new, old: jnp.where(copy, new, old) if eqx.is_array(new) else new  # noqa: E731
         return State(
             online=online,
             target=jax.tree.map(pick, online, state.target),
-            log_alpha=log_alpha,
+            log_alpha=tighten(state.log_alpha, slack, self.dual_learning_rate),
             optimiser=optimiser,
             key=key,
             updates=updates,
@@ -219,31 +217,9 @@ class Mpo:
         clip = optax.clip_by_global_norm(self.max_gradient_norm)
         return clip.update(gradient, optax.EmptyState())[0]
 
-    def _tighten(
-        self, log_alpha: Float[Array, " C"], slack: Float[Array, " C"]
-    ) -> Float[Array, " C"]:
-        """Follow the dual in log alpha, by the constraint's slack 1 - KL/epsilon.
-
-        Differs: the papers take Adam steps on alpha. There alpha's own size decides how long it
-        takes to come back, and Adam's memory of one large KL held the policy still for thousands
-        of updates (measured: docs/mpo.md).
-        """
-        change = -self.dual_learning_rate * jnp.maximum(slack, -MAX_EXCESS)
-        return jnp.clip(log_alpha + change, *LOG_ALPHA_LIMITS)
-
-    def _stiffness(self, log_alpha: dict[str, Float[Array, " C"]]) -> Float[Array, ""]:
-        """Return the largest multiplier over sqrt(epsilon / its bound), 1 if all are below.
-
-        There the penalty pulls at its bound as hard as the E-step's weights can, so no more is ever
-        needed. Differs: Adam's step has the same length however stiff the loss. What exceeds the
-        bound raises the multiplier, and the next step exceeds it again (measured: docs/mpo.md).
-        """
-        needed = {name: jnp.sqrt(self.epsilon / self._bounds[name]) for name in log_alpha}
-        excess = [jnp.max(jnp.exp(log_alpha[name])) / needed[name] for name in log_alpha]
-        return jnp.maximum(jnp.max(jnp.stack(excess)), 1.0)
-
     @property
-    def _bounds(self) -> dict[str, float]:
+    def bounds(self) -> dict[str, float]:
+        """KL bound of every trust region that a policy may have, nats."""
         return {
             "mean": self.epsilon_mean,
             "cov": self.epsilon_cov,
