@@ -258,9 +258,24 @@ def test_the_losses_of_a_discrete_policy_are_those_of_a_slow_walk() -> None:
     assert float(metrics["loss/critic"]) == pytest.approx(loss, rel=1e-4)
     eta = oracles.minimise_dual(q, log_w, one.mpo.epsilon)
     assert float(metrics["temperature/return"]) == pytest.approx(eta, rel=1e-3)
-    likelihood = np.sum(oracles.improved(q, log_w, eta) * log_w, axis=0)
+    gain = oracles.improved(q, log_w, eta) - np.exp(log_w)  # over the policy's own likelihood
+    likelihood = np.sum(gain * log_w, axis=0)
     assert float(metrics["loss/policy"]) == pytest.approx(-likelihood.mean(), rel=1e-4)
     assert float(metrics["value"]) == pytest.approx(q.mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["diagonal", "categorical"])
+def test_where_all_actions_are_equal_few_samples_do_not_move_the_policy(policy: str) -> None:
+    # A critic that knows one value, and a policy so narrow that no action is outside the box.
+    one, batch = agent(policy), agents.batch(policy)
+    state = eqx.tree_at(
+        lambda s: s.target.critic.head.v.weight, one.state, replace_fn=jnp.zeros_like
+    )
+    if policy == "diagonal":
+        narrow = lambda s: (s.target.policy.head.std.bias, s.online.policy.head.std.bias)  # noqa: E731
+        state = eqx.tree_at(narrow, state, replace_fn=lambda x: x - 5)
+    for x in numbers(gradients(state, batch, one).policy):
+        np.testing.assert_allclose(x, 0.0, atol=1e-7)
 
 
 @pytest.mark.parametrize("critic", agents.CRITICS)

@@ -142,7 +142,8 @@ class Mpo:
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(state_at)
-            fit = m_step(policy, old, atoms, weights, alpha, self.bounds)
+            pull = {name: x + len(objectives) for name, x in alpha.items()}  # see `_improve`
+            fit = m_step(policy, old, atoms, weights, pull, self.bounds)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
             return total, losses | self._health(policy, fit.kl, alpha)
@@ -157,14 +158,19 @@ class Mpo:
     def _improve(
         self, objectives: dict[str, Array], log_w: Array
     ) -> tuple[Float[Array, " N B"], Metrics]:
-        """Sum the E-step's weights over objectives, each with its own temperature."""
+        """Sum the E-step's weights over objectives, each with its own temperature.
+
+        The old policy's weights are taken off each. What they fit, E_old[log pi], is exactly
+        -KL(old || pi) and a constant, which `update` adds to the penalty: the same loss in
+        expectation, without the noise of the samples' own mean and spread.
+        """
         total, metrics = jnp.zeros_like(log_w), {}
         for name, q in objectives.items():
             epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
             eta = temperature(q, log_w, epsilon)
             log_q, _ = e_step(q, log_w, eta, epsilon)
             weights = jnp.exp(log_q)
-            total += weights
+            total += weights - jnp.exp(log_w)
             ess = 1.0 / (jnp.sum(weights**2, axis=0) * weights.shape[0])
             metrics |= {f"temperature/{name}": eta, f"ess/{name}": jnp.mean(ess)}
         return total, metrics
