@@ -1,6 +1,6 @@
 """Train one task over several seeds and tabulate what each reached.
 
-    python benchmarks/seeds.py BipedalWalker-v3 --name walker --seeds 0 1 2 3 4 --steps 300000
+    python benchmarks/seeds.py BipedalWalker-v3 --name walker --seeds 0 1 2 3 4 --steps 180000
 
 Runs that are finished are kept: kill it and start it again. Every evaluation goes into
 `results/NAME.csv`, from which the table is made (`--table` makes it from the file alone). Runs at
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("env")
     parser.add_argument("--name", required=True, help="of the result file")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=300_000)
+    parser.add_argument("--steps", type=int, default=180_000)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--table", action="store_true", help="only print the table")

@@ -19,7 +19,6 @@ def main() -> None:
     run = posteriori.train(
         "Pendulum-v1",
         steps=steps,
-        steps_per_update=1,
         learning_starts=steps // 10,
         final_episodes=0,
     )

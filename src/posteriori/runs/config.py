@@ -48,7 +48,7 @@ class Config:
     """
 
     seed: int = 0
-    steps: int = 300_000
+    steps: int = 180_000
     envs: int = 8
     backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
@@ -62,7 +62,7 @@ class Config:
     batch_size: int = 128
     replay_size: int = 1_000_000
     learning_starts: int = 2_000
-    steps_per_update: int = 2
+    steps_per_update: int = 1
     noise_exponent: float = 1.0
     normalise_observations: bool = True
     scale_rewards: bool = True
