@@ -284,6 +284,17 @@ def test_a_number_that_is_none_is_refused(
         collect(collector, 3)
 
 
+def test_an_action_that_is_none_never_reaches_the_environment() -> None:
+    collector, clocks = start(AutoresetMode.NEXT_STEP)
+    taken = [clock.time for clock in clocks]
+    collector.noise.block[:] = np.nan
+    with pytest.raises(
+        NonFinite, match=r"the policy's for environment 0 was .*nan.* its step 1[.]"
+    ):
+        collect(collector, 1)
+    assert [clock.time for clock in clocks] == taken
+
+
 def test_a_first_observation_that_is_none_is_refused() -> None:
     clock = Clock(0)
     clock.broken["obs", 0, 0] = np.nan

@@ -325,12 +325,13 @@ ARRAY = "every array of a checkpoint must be finite, but .* is not"
 @pytest.mark.parametrize(
     ("env", "report", "save", "text", "kept"),
     [
-        (Silent, 40, 40, rf"step 80: {METRIC}", 40),
-        (Silent, 200, 40, rf"step 80: {ARRAY}", 40),
-        # The policy is NaN, and then its environment: the update is at fault.
+        (Silent, 4, 40, rf"step \d\d: {METRIC}", 40),
+        (Silent, 200, 4, rf"step \d\d: {ARRAY}", 48),
+        # The policy's action is NaN: the update is at fault.
+        (Silent, 200, 40, rf"step \d\d: {METRIC}", 40),
         (Huge, 200, 200, rf"step \d\d: {METRIC}", None),
     ],
-    ids=["at a report", "at a checkpoint", "at a step"],
+    ids=["at a report", "at a checkpoint", "at an action", "of a broken environment"],
 )
 def test_an_update_that_is_no_number_ends_the_run(
     env: type[Counting],

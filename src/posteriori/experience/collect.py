@@ -29,7 +29,7 @@ class Episode(NamedTuple):
 
 
 class NonFinite(RuntimeError):
-    """The environment gave a number that is none."""
+    """The environment or the policy gave a number that is none."""
 
 
 class Collector:
@@ -52,6 +52,7 @@ class Collector:
     def collect(self, actor: Actor) -> tuple[list[Rows], list[Episode]]:
         """Step every environment once; return the new rows in order, and what episodes ended."""
         action, executed, command = jax.device_get(_act(actor, self.obs, self.noise.sample()))
+        self._refuse_non_finite_action(action)
         self.clipped = float(np.mean(action != executed))
         obs, reward, terminated, truncated, info = self.envs.step(command)
         self.steps += 1
@@ -120,6 +121,15 @@ class Collector:
         if self.mode is AutoresetMode.SAME_STEP:
             return obs
         return self.envs.reset(options={"reset_mask": ended})[0]
+
+    def _refuse_non_finite_action(self, action: NDArray) -> None:
+        bad = np.flatnonzero(~np.isfinite(action).all(axis=1))
+        if bad.size:
+            raise NonFinite(
+                f"every action must be finite, but the policy's for environment {bad[0]} was "
+                f"{action[bad[0]]} at its step {self.steps + 1}. Lower the learning rate, or look "
+                "for absurd rewards or observations; the last checkpoint is kept."
+            )
 
     def _refuse_non_finite(self, obs: NDArray, reward: NDArray) -> None:
         for field, value in (("observation", obs), ("reward", reward)):
