@@ -77,7 +77,7 @@ class Mpo:
     epsilon: float = 0.1
     epsilon_bounds: float = 0.001
     epsilon_mean: float = 0.0025
-    epsilon_cov: float = 5e-6
+    epsilon_cov: float = 1e-5
     epsilon_policy: float = 0.01
     samples: int = 10
     discount: float = 0.99
