@@ -58,7 +58,7 @@ class Config:
     support_points: int = 101
     support_limit: float = 5.0
     mpo: Mpo = field(default_factory=Mpo)
-    n_step: int = 5
+    n_step: int = 3
     batch_size: int = 128
     replay_size: int = 1_000_000
     learning_starts: int = 2_000
