@@ -31,7 +31,6 @@ MPO = Mpo(
     discount=0.2,
     learning_rate=1e-2,
     dual_learning_rate=1e-3,
-    initial_alpha=10.0,
     target_period=10,
 )
 Reward = Callable[[NDArray, NDArray], NDArray]
@@ -102,7 +101,7 @@ def test_a_gaussian_finds_the_best_action_of_each_state(policy: str) -> None:
 
 
 def test_a_policy_drawn_outwards_stays_at_the_bounds() -> None:
-    actor, _ = learn("diagonal", BOX, outward_reward, updates=1000)
+    actor, _ = learn("diagonal", BOX, outward_reward, updates=2000)
     np.testing.assert_allclose(actor.greedy(STATES), np.stack([HIGH, HIGH]), rtol=0.05)
     assert np.all(np.asarray(actor.policy(STATES).mode()) < 1.3)
 

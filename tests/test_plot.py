@@ -71,7 +71,7 @@ def test_groups_are_told_apart_by_the_settings_that_differ(tmp_path: Path) -> No
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", mpo=slow, steps=50_000)]
     _, axes = drawn(*runs)
     labels = [label.split(":")[0] for label in legend(axes["Return of an episode"])]
-    assert labels == ["epsilon_cov=3e-05", "epsilon_cov=1e-06"]
+    assert labels == ["epsilon_cov=1e-05", "epsilon_cov=1e-06"]
 
 
 def test_groups_of_different_environments_are_named_by_them(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from posteriori.algorithms.em import e_step, m_step, temperature
-from posteriori.algorithms.multipliers import stiffness, tighten
+from posteriori.algorithms.multipliers import needed, stiffness, tighten
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actions import Actions
@@ -70,7 +70,6 @@ class Mpo:
             of KL / epsilon - 1.
         max_gradient_norm: Of each network's gradient, which a longer one is shortened to (Acme).
             Without it one large KL raises Adam's second moment and stops the policy for long.
-        initial_alpha: Multiplier that each trust region starts with.
         target_period: Updates between two copies of the networks to their targets.
     """
 
@@ -84,7 +83,6 @@ class Mpo:
     learning_rate: float = 3e-4
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
-    initial_alpha: float = 100.0
     target_period: int = 100
 
     def init(self, key: PRNGKeyArray, networks: Networks, example: Float[Array, " O"]) -> State:
@@ -98,7 +96,7 @@ class Mpo:
         distribution = jax.eval_shape(networks.policy, example)
         regions = jax.eval_shape(lambda d: d.decouple(d), distribution)
         log_alpha = {
-            name: jnp.full(kl.shape[-1], jnp.log(self.initial_alpha), float)
+            name: jnp.full(kl.shape[-1], needed(self.epsilon, self.bounds[name]))
             for name, (_, kl) in regions.items()
         }
         return State(

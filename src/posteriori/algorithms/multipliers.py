@@ -17,6 +17,18 @@ LOG_ALPHA_LIMITS = (-7.0, 18.0)  # so that no multiplier takes long to come back
 LogAlpha = Mapping[str, Float[Array, " C"]]
 
 
+def needed(epsilon: float, bound: float) -> Float[Array, ""]:
+    """Return log alpha at which a penalty, at its bound, pulls as hard as an E-step's weights.
+
+    No optimum needs more than alpha = sqrt(epsilon / bound); multipliers start there.
+
+    Args:
+        epsilon: Bound of the E-step, nats.
+        bound: Of the trust region, nats.
+    """
+    return 0.5 * jnp.log(epsilon / bound)
+
+
 def tighten(
     log_alpha: LogAlpha, slack: Mapping[str, Float[Array, " C"]], rate: float
 ) -> dict[str, Float[Array, " C"]]:
@@ -32,16 +44,9 @@ def tighten(
 
 
 def stiffness(log_alpha: LogAlpha, epsilon: float, bounds: Mapping[str, float]) -> Float[Array, ""]:
-    """Return how far the largest multiplier exceeds all that an optimum can need; at least 1.
+    """Return by what factor the largest multiplier exceeds all that is `needed`; at least 1.
 
-    At alpha = sqrt(epsilon / bound) the penalty, at its bound, pulls as hard as the weights of an
-    E-step of `epsilon` nats can. The policy's step is divided by what exceeds that.
-
-    Args:
-        log_alpha: By trust region.
-        epsilon: Bound of the E-step, nats.
-        bounds: Of each trust region, nats.
+    The policy's step is divided by it.
     """
-    needed = {name: 0.5 * jnp.log(epsilon / bounds[name]) for name in log_alpha}
-    excess = [jnp.max(x - needed[name]) for name, x in log_alpha.items()]
+    excess = [jnp.max(x - needed(epsilon, bounds[name])) for name, x in log_alpha.items()]
     return jnp.exp(jnp.maximum(jnp.max(jnp.stack(excess)), 0.0))
