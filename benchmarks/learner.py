@@ -123,7 +123,10 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
     atoms, log_w = old.atoms(state.key, mpo.samples)
     values = state.target.critic(obs[-1], actions.clip(atoms))
     mixed = values.mix(log_w)
-    reward, discount = jnp.asarray(batch.reward[0]), jnp.full(obs.shape[1], mpo.discount**5)
+    reward, discount = (
+        jnp.asarray(batch.reward[0]),
+        jnp.full(obs.shape[1], mpo.discount ** (len(batch.reward) - 1)),
+    )
     goal = mixed.backup(reward, discount)
     objectives = {"return": values.mean(), **actions.preferences(atoms)}
     weights, _ = mpo._improve(objectives, log_w)

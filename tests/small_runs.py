@@ -55,8 +55,7 @@ class Counting(gym.Env):
         return self._observation(0.0), {}
 
     def step(self, action: NDArray) -> tuple:
-        inside = ((action >= LOW) & (action <= HIGH)).all()
-        assert inside or np.isnan(action).any(), action  # a NaN is what some tests are about
+        assert self.action_space.contains(action), action
         self.t += 1
         self.made += 1
         field, value = self.bad.get(self.made, ("", 0.0))

@@ -310,31 +310,22 @@ class Huge(Counting):
         return obs, 3e38, *rest
 
 
-class Silent(Huge):
-    """The same, with observations that are finite whatever the action."""
-
-    def step(self, action: Any) -> tuple:
-        obs, *rest = super().step(action)
-        return np.nan_to_num(obs), *rest
-
-
 METRIC = "every metric of an update must be finite, but .*loss/critic.* not"
 ARRAY = "every array of a checkpoint must be finite, but .* is not"
 
 
 @pytest.mark.parametrize(
-    ("env", "report", "save", "text", "kept"),
+    ("report", "save", "text", "kept"),
     [
-        (Silent, 4, 40, rf"step \d\d: {METRIC}", 40),
-        (Silent, 200, 4, rf"step \d\d: {ARRAY}", 48),
+        (4, 40, rf"step \d\d: {METRIC}", 40),
+        (200, 4, rf"step \d\d: {ARRAY}", 48),
         # The policy's action is NaN: the update is at fault.
-        (Silent, 200, 40, rf"step \d\d: {METRIC}", 40),
-        (Huge, 200, 200, rf"step \d\d: {METRIC}", None),
+        (200, 40, rf"step \d\d: {METRIC}", 40),
+        (200, 200, rf"step \d\d: {METRIC}", None),
     ],
-    ids=["at a report", "at a checkpoint", "at an action", "of a broken environment"],
+    ids=["at a report", "at a checkpoint", "at an action", "before a checkpoint"],
 )
 def test_an_update_that_is_no_number_ends_the_run(
-    env: type[Counting],
     report: int,
     save: int,
     text: str,
@@ -346,7 +337,7 @@ def test_an_update_that_is_no_number_ends_the_run(
     monkeypatch.setattr(loop, "REPORT_EVERY", report)
     settings = {"critic": "scalar", "scale_rewards": False, "target_period": 1}
     with pytest.raises(RunFailed, match=text):
-        small_run(env, folder, checkpoint_every=save, **settings)
+        small_run(Huge, folder, checkpoint_every=save, **settings)
     if kept:
         parts, meta = saved(folder)
         assert meta["steps"] == kept
