@@ -136,7 +136,7 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
 
     def policy_loss(trained: tuple[Any, dict], old: Any, atoms: Any, weights: Any) -> jax.Array:
         policy, alpha = trained[0](obs[-1]), trained[1]
-        fit = m_step(policy, old, atoms, weights, alpha, mpo.bounds)
+        fit = m_step(policy, old, atoms, weights, alpha, mpo.bounds(jnp.ones(())))
         return fit.policy_loss + fit.alpha_loss
 
     online, target = state.online, state.target

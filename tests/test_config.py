@@ -26,6 +26,7 @@ MAY_BE_ZERO = {
     "evaluate_every",
     "final_episodes",
     "discount",
+    "settle_after",
 }
 
 

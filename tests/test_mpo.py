@@ -369,3 +369,44 @@ def test_a_multiplier_starts_at_all_that_an_optimum_can_need() -> None:
     log_alpha = mpo.init(jax.random.key(0), networks, jnp.zeros(OBS)).log_alpha
     np.testing.assert_allclose(np.exp(log_alpha["mean"]), 2.0, rtol=1e-6)
     np.testing.assert_allclose(np.exp(log_alpha["cov"]), 20.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settle_after", "updates", "pace"),
+    [(100, 0, 1.0), (100, 100, 1.0), (100, 200, 0.5), (100, 1000, 0.1), (0, 10**6, 1.0)],
+)
+def test_the_pace_falls_as_one_over_updates_after_those_at_full_speed(
+    settle_after: int, updates: int, pace: float
+) -> None:
+    mpo = Mpo(settle_after=settle_after)
+    assert float(mpo.pace(jnp.asarray(updates))) == pytest.approx(pace)
+    # KL is a squared distance.
+    bounds = mpo.bounds(mpo.pace(jnp.asarray(updates)))
+    assert float(bounds["mean"]) == pytest.approx(mpo.epsilon_mean * pace**2)
+    assert float(bounds["cov"]) == pytest.approx(mpo.epsilon_cov * pace**2)
+    assert float(bounds["policy"]) == pytest.approx(mpo.epsilon_policy * pace**2)
+
+
+@every_policy
+def test_a_settling_policy_takes_shorter_steps_in_smaller_trust_regions(policy: str) -> None:
+    # At twice the updates at full speed: half the step, at a KL four times as large beside its
+    # bound. The KL is made small enough that a multiplier's slack is not cut short.
+    one, batch = agent(policy), agents.batch(policy)
+    early = apart(one.state, 0.001)
+    late = early._replace(updates=jnp.full((), 2 * one.mpo.settle_after, jnp.int32))
+    found = [one.update(state, batch) for state in (early, late)]
+    for name, before in early.log_alpha.items():
+        fast, slow = (float(metrics[f"kl/{name}"]) for _, metrics in found)
+        assert slow == pytest.approx(4 * fast, rel=1e-4)
+        rise = found[1][0].log_alpha[name] - before
+        expected = one.mpo.dual_learning_rate * min(slow - 1, MAX_EXCESS)
+        np.testing.assert_allclose(np.mean(rise), expected, atol=2e-6)
+    steps = [
+        [x - y for x, y in zip(numbers(after.online), numbers(early.online), strict=True)]
+        for after, _ in found
+    ]
+    of_policy = len(numbers(early.online.policy))
+    fast, slow = steps
+    # Adam normalises by the gradient, whose penalty is the same: multipliers have not moved yet.
+    assert same([0.5 * x for x in fast[:of_policy]], slow[:of_policy], atol=1e-7)
+    assert same(fast[of_policy:], slow[of_policy:])

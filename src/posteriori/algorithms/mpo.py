@@ -71,6 +71,9 @@ class Mpo:
         max_gradient_norm: Of each network's gradient, which a longer one is shortened to (Acme).
             Without it one large KL raises Adam's second moment and stops the policy for long.
         target_period: Updates between two copies of the networks to their targets.
+        settle_after: Updates at full speed. After u of them the policy's steps, and the distances
+            that its trust regions allow, are settle_after / u as long (Robbins & Monro, 1951: steps
+            whose sum is infinite, and whose sum of squares is not). 0 is never.
     """
 
     epsilon: float = 0.1
@@ -84,6 +87,7 @@ class Mpo:
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
     target_period: int = 100
+    settle_after: int = 50_000
 
     def init(self, key: PRNGKeyArray, networks: Networks, example: Float[Array, " O"]) -> State:
         """Start learning from given networks.
@@ -95,8 +99,9 @@ class Mpo:
         """
         distribution = jax.eval_shape(networks.policy, example)
         regions = jax.eval_shape(lambda d: d.decouple(d), distribution)
+        bounds = self.bounds(self.pace(jnp.zeros((), jnp.int32)))
         log_alpha = {
-            name: jnp.full(kl.shape[-1], needed(self.epsilon, self.bounds[name]))
+            name: jnp.full(kl.shape[-1], needed(self.epsilon, bounds[name]))
             for name, (_, kl) in regions.items()
         }
         return State(
@@ -124,6 +129,8 @@ class Mpo:
             actions: The action space; its preferences are objectives beside the return.
         """
         next_key, atoms_key = jax.random.split(state.key)
+        pace = self.pace(state.updates)
+        bounds = self.bounds(pace)
         obs = scaling.observation(batch.obs)
         returns = n_step(batch.reward / scaling.reward, self.discount * batch.discount, batch.valid)
         # A terminal observation has no action to improve, nor a value to bootstrap from: such a
@@ -141,16 +148,16 @@ class Mpo:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
             policy = online.policy(state_at)
             pull = {name: x + len(objectives) for name, x in alpha.items()}  # see `_improve`
-            fit = m_step(policy, old, atoms, weights, pull, self.bounds)
+            fit = m_step(policy, old, atoms, weights, pull, bounds)
             losses = {"loss/critic": critic_loss, "loss/policy": fit.policy_loss}
             total = critic_loss + fit.policy_loss + fit.alpha_loss
-            return total, losses | self._health(policy, fit.kl, alpha)
+            return total, losses | _health(policy, fit.kl, alpha, bounds)
 
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
-        metrics |= loss_metrics | {"value": jnp.mean(objectives["return"])}
-        slack = {name: x / self.bounds[name] for name, x in dual_gradient.items()}
+        metrics |= loss_metrics | {"value": jnp.mean(objectives["return"]), "pace": pace}
+        slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
         return self._step(state, gradient, slack, next_key), metrics
 
     def _improve(
@@ -173,24 +180,6 @@ class Mpo:
             metrics |= {f"temperature/{name}": eta, f"ess/{name}": jnp.mean(ess)}
         return total, metrics
 
-    def _health(
-        self,
-        policy: Distribution,
-        kls: dict[str, Array],
-        alpha: dict[str, Array],
-    ) -> Metrics:
-        """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
-        metrics: Metrics = {}
-        for name, kl in kls.items():
-            ratio = kl / self.bounds[name]
-            metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
-            metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
-        for name, value in policy.spread().items():
-            mean = jnp.mean(value, axis=tuple(range(value.ndim - 1)))
-            metrics |= {name: jnp.mean(mean)}
-            metrics |= {f"{name}/{i}": x for i, x in enumerate(mean)}
-        return metrics
-
     def _step(
         self,
         state: State,
@@ -201,9 +190,10 @@ class Mpo:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
         steps, optimiser = self._optimiser.update(short, state.optimiser, params)
-        stiff = stiffness(state.log_alpha, self.epsilon, self.bounds)
+        pace = self.pace(state.updates)
+        length = pace / stiffness(state.log_alpha, self.epsilon, self.bounds(pace))
         change: PyTree = steps
-        change = Networks(jax.tree.map(lambda x: x / stiff, change.policy), change.critic)
+        change = Networks(jax.tree.map(lambda x: length * x, change.policy), change.critic)
         online = eqx.apply_updates(state.online, change)
         updates = state.updates + 1
         copy = updates % self.target_period == 0
@@ -221,15 +211,43 @@ class Mpo:
         clip = optax.clip_by_global_norm(self.max_gradient_norm)
         return clip.update(gradient, optax.EmptyState())[0]
 
-    @property
-    def bounds(self) -> dict[str, float]:
-        """KL bound of every trust region that a policy may have, nats."""
-        return {
+    def pace(self, updates: Int[Array, ""]) -> Float[Array, ""]:
+        """Return the policy's speed as a share of its full speed."""
+        if self.settle_after == 0:
+            return jnp.ones(())
+        return jnp.minimum(1.0, self.settle_after / jnp.maximum(updates, 1))
+
+    def bounds(self, pace: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+        """Return the KL bound of every trust region that a policy may have, nats.
+
+        KL is, for short distances, their square.
+        """
+        full = {
             "mean": self.epsilon_mean,
             "cov": self.epsilon_cov,
             "policy": self.epsilon_policy,
         }
+        return {name: bound * pace**2 for name, bound in full.items()}
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
+
+
+def _health(
+    policy: Distribution,
+    kls: dict[str, Array],
+    alpha: dict[str, Array],
+    bounds: dict[str, Array],
+) -> Metrics:
+    """Return constraints as ratios to their bounds (1 = at the bound), and the spread."""
+    metrics: Metrics = {}
+    for name, kl in kls.items():
+        ratio = kl / bounds[name]
+        metrics |= {f"kl/{name}": jnp.mean(ratio), f"kl/{name}/max": jnp.max(ratio)}
+        metrics |= {f"alpha/{name}": jnp.mean(alpha[name])}
+    for name, value in policy.spread().items():
+        mean = jnp.mean(value, axis=tuple(range(value.ndim - 1)))
+        metrics |= {name: jnp.mean(mean)}
+        metrics |= {f"{name}/{i}": x for i, x in enumerate(mean)}
+    return metrics

@@ -85,6 +85,7 @@ TUTORIAL = Config(
         epsilon_cov=0.001,
         learning_rate=5e-4,
         target_period=100,  # 400 environment steps at one update per 4
+        settle_after=0,
     ),
     n_step=1,
     replay_size=10_000,
@@ -185,4 +186,5 @@ _RANGES: dict[str, tuple[float, float]] = {
     "evaluate_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
+    "settle_after": (0, _LARGEST),
 }
