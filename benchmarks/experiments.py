@@ -101,6 +101,11 @@ def tuned(method: str, task: str) -> dict[str, Any]:
     return PEERS.get(table, {}).get(task, {})
 
 
+def label(method: str) -> str:
+    """Return a method's name for readers."""
+    return PEERS["methods"].get(method, {}).get("label", method.capitalize())
+
+
 def walker() -> Iterator[Cell]:
     """The default on BipedalWalker-v3."""
     yield Cell("walker", WALKER, OURS)
@@ -124,7 +129,7 @@ def epsilon() -> Iterator[Cell]:
         changed = {bound: factor, "target_period": period}
         if factor == 1 and bound != BOUNDS[0]:
             continue  # the same run as that of the first bound
-        variant = " ".join([preset, *(f"{k}*{v:g}" for k, v in changed.items() if v != 1)])
+        variant = grid_point(preset, bound, factor, period)
         mpo = PRESETS[preset].mpo
         flags = [
             f"--{name.replace('_', '-')}={type(value)(value * changed[name])}"
@@ -134,6 +139,12 @@ def epsilon() -> Iterator[Cell]:
         yield Cell(
             "epsilon", WALKER, OURS, variant, steps=150_000, settings=(f"--preset={preset}", *flags)
         )
+
+
+def grid_point(preset: str, bound: str, factor: float, period: float) -> str:
+    """Name a variant of `epsilon`: what differs from the preset, as multiples."""
+    changed = {bound: factor, "target_period": period}
+    return " ".join([preset, *(f"{k}*{v:g}" for k, v in changed.items() if v != 1)])
 
 
 def exploration() -> Iterator[Cell]:

@@ -49,8 +49,6 @@ def random(cell: Cell, recorder: Recorder) -> None:
 
 def stable_baselines(cell: Cell, recorder: Recorder) -> None:
     """Train with Stable-Baselines3, its contributions, or SBX, which share an interface."""
-    from stable_baselines3.common.callbacks import LambdaCallback
-
     model = build(cell.method, cell.task, cell.seed, tuned(cell.method, cell.task))
     examiner = Examiner(cell, recorder, greedy(model))
 
@@ -58,7 +56,7 @@ def stable_baselines(cell: Cell, recorder: Recorder) -> None:
         examiner.at(model.num_timesteps, model._n_updates, model._episode_num or None)
         return model.num_timesteps < cell.steps  # or a rollout would run past the last step
 
-    model.learn(cell.steps, callback=LambdaCallback(look))
+    model.learn(cell.steps, callback=look)
     examiner.finish(model._n_updates, model._episode_num or None)
 
 
