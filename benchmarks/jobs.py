@@ -45,7 +45,7 @@ def work(
     waiting, codes = deque(jobs), {}
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     cores = sorted(os.sched_getaffinity(0))[:at_once]
-    with _terminated_as_interrupted():
+    with _interruptible():
         try:
             while waiting or running:
                 for core in [core for core in cores if core not in running][: len(waiting)]:
@@ -95,9 +95,17 @@ def _stop(processes: list[subprocess.Popen]) -> None:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM raise, also where the shell had SIGINT ignored (`nohup ... &`).
+
+    A process inherits what is ignored, but not what is handled: so the jobs can be stopped as well.
+    """
+    previous = {
+        number: signal.signal(number, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -11,6 +11,9 @@ from experiments import PEERS, RANDOM, RLOX, Cell, tuned
 from numpy.typing import NDArray
 from protocol import Examiner, Recorder, record
 
+# Of the first episodes of training: none that an evaluation begins with.
+TRAINING_SEED, MOST_ENVS = 2_000_000, 1_000
+
 
 def train(cell: Cell, folder: Path) -> None:
     """Train one peer, and evaluate it on the way and at the end.
@@ -76,7 +79,9 @@ def build(method: str, task: str, seed: int, given: dict[str, Any]) -> Any:
     envs = make_vec_env(task, given.get("n_envs", 1), seed=seed)
     if given.get("normalise"):
         envs = VecNormalize(envs, gamma=given.get("gamma", 0.99))
-    return load(method)("MlpPolicy", envs, seed=seed, device="cpu", **rest)
+    model = load(method)("MlpPolicy", envs, seed=seed, device="cpu", **rest)
+    model.env.seed(TRAINING_SEED + MOST_ENVS * seed)
+    return model
 
 
 def greedy(model: Any) -> Callable[[NDArray], NDArray]:
@@ -104,7 +109,8 @@ def rlox(cell: Cell, recorder: Recorder) -> None:
             examiner.at(step, max(0, step - starts))  # one update per step
             return True
 
-    model = load(cell.method)(cell.task, seed=cell.seed, callbacks=[Look()], **given)
+    first = TRAINING_SEED + cell.seed
+    model = load(cell.method)(cell.task, seed=first, callbacks=[Look()], **given)
     model.env.action_space.seed(cell.seed)
     examiner = Examiner(cell, recorder, model.predict)
     model.train(cell.steps)

@@ -14,6 +14,7 @@ for them.
 
 import argparse
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,8 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if args.again:
+        forget(chosen, args)
     waiting = [cell for cell in chosen if not rows.finished(cell, args.results)]
     print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} of them finished")
     if args.status:
@@ -63,6 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="only these")
     parser.add_argument("--variants", nargs="+", help="only these; '' is the method as it is")
     parser.add_argument("--trial", type=int, metavar="STEPS", help="so few; rows in runs/trial/")
+    parser.add_argument("--again", action="store_true", help="forget what was done; give it once")
     parser.add_argument("--status", action="store_true", help="only say what is done")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of runs and logs")
@@ -96,6 +100,13 @@ def choose(args: argparse.Namespace) -> list[Cell]:
             "The filters must leave a cell, but they leave none. See benchmarks/experiments.py."
         )
     return found if args.trial is None else [shortened(cell, args.trial) for cell in found]
+
+
+def forget(chosen: list[Cell], args: argparse.Namespace) -> None:
+    """Remove the rows and the runs of cells, such as after a change of the defaults."""
+    for cell in chosen:
+        rows.path_of(cell, args.results).unlink(missing_ok=True)
+        shutil.rmtree(args.runs / cell.experiment / cell.name, ignore_errors=True)
 
 
 def job(cell: Cell, args: argparse.Namespace) -> Job:

@@ -143,6 +143,8 @@ def test_what_is_finished_is_not_run_again(tmp_path: Path, monkeypatch: pytest.M
     steps = cells("walker")[0].steps
     written(tmp_path, Cell("walker", WALKER, OURS, seed=1), evaluated(steps, 1.0, final=True))
     assert queued(monkeypatch, tmp_path, *words) == names[:1]
+    runs = ("--runs", str(tmp_path / "runs"))
+    assert queued(monkeypatch, tmp_path, *words, *runs, "--again") == names
 
 
 @pytest.mark.parametrize(
