@@ -3,7 +3,7 @@
     python benchmarks/cell.py '{"experiment": "walker", ...}' FOLDER RESULTS
 
 A cell of ours that was stopped is resumed, a peer's is started again. The rows are written at the
-end. Exit codes: 0 done, 75 the cell runs already, anything else: it failed, see its log.
+end. Exit codes: 0 done, 75 the cell runs already, 130 interrupted, else it failed: see its log.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ import rows
 from experiments import OURS, Cell
 from protocol import read
 
-TAKEN = 75  # EX_TEMPFAIL
+TAKEN, INTERRUPTED = 75, 130  # EX_TEMPFAIL, and as after Ctrl-C
 
 
 def main() -> int:
@@ -30,7 +30,10 @@ def main() -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return TAKEN
-        return run(cell, folder, results)
+        try:
+            return run(cell, folder, results)
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
 
 def run(cell: Cell, folder: Path, results: Path) -> int:

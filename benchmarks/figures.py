@@ -15,9 +15,11 @@ from scores import THRESHOLDS, band, curve, final, grouped, minutes, runs
 from posteriori import PRESETS
 from posteriori.runs.plot import COLOURS, FAINT, INK
 
-BLUE, RED, *_ = COLOURS
+BLUE = COLOURS[0]
 # A colour an algorithm, a style an implementation.
-ALGORITHMS = dict(zip(("sac", "tqc", "crossq", "ppo", "trpo", "mpo"), COLOURS[1:], strict=True))
+ALGORITHMS: dict[str, str] = dict(
+    zip(("sac", "tqc", "crossq", "ppo", "trpo", "mpo"), COLOURS[1:], strict=True)
+)
 STYLES = {"sbx": "-", "sb3": "--", "rlox": ":"}
 
 
@@ -93,15 +95,14 @@ def epsilon(rows: Iterable[Row]) -> Figure:
     for preset, line in zip(PRESETS, panels, strict=True):
         for bound, axes in zip(BOUNDS, line, strict=True):
             grid = np.array([[_end(ends, preset, bound, f, p) for f in FACTORS] for p in PERIODS])
-            image = axes.imshow(
-                grid, vmin=low, vmax=high, cmap="cividis", origin="lower", aspect="auto"
-            )
+            axes.imshow(grid, vmin=low, vmax=high, cmap="cividis", origin="lower", aspect="auto")
             _annotate(axes, grid, (low + high) / 2)
             axes.set_title(f"{preset}: {bound}", loc="left", fontsize=10, color=INK)
             axes.set_xticks(range(len(FACTORS)), [f"×{f:g}" for f in FACTORS])
             axes.set_yticks(range(len(PERIODS)), [f"×{p:g}" for p in PERIODS])
             axes.set_ylabel("target period", fontsize=9, color=INK)
-    figure.colorbar(image, ax=panels, label="return of greedy episodes at the end")
+    note = "return of greedy episodes at the end"
+    figure.colorbar(panels[0, 0].images[0], ax=panels, label=note)
     return figure
 
 

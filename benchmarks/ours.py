@@ -54,11 +54,11 @@ def recorded(recorder: Recorder) -> Iterator[None]:
     """Keep every evaluation of the training loop, which itself reports no more than moments."""
     original = Loop._run_episodes
 
-    def run_and_keep(loop: Loop, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
-        updates = loop.learner.updates  # waits for those in flight: they are training
-        progress = Progress(loop.steps, updates, loop.episodes, time.perf_counter() - loop.began)
+    def run_and_keep(self: Loop, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
+        updates = self.learner.updates  # waits for those in flight: they are training
+        progress = Progress(self.steps, updates, self.episodes, time.perf_counter() - self.began)
         return recorder.keep(
-            lambda ends: original(loop, ends, episodes, seed),
+            lambda ends: original(self, ends, episodes, seed),
             envs,
             progress,
             final=seed != EVALUATION_SEED,

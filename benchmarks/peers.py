@@ -75,7 +75,7 @@ def build(method: str, task: str, seed: int, given: dict[str, Any]) -> Any:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
-    rest = {k: _parsed(k, v) for k, v in given.items() if k not in ("n_envs", "normalise")}
+    rest = {k: _parsed(v) for k, v in given.items() if k not in ("n_envs", "normalise")}
     envs = make_vec_env(task, given.get("n_envs", 1), seed=seed)
     if given.get("normalise"):
         envs = VecNormalize(envs, gamma=given.get("gamma", 0.99))
@@ -117,12 +117,12 @@ def rlox(cell: Cell, recorder: Recorder) -> None:
     examiner.finish(max(0, cell.steps - starts))
 
 
-def _parsed(name: str, value: Any) -> Any:
+def _parsed(value: Any) -> Any:
     """Turn what TOML cannot say into Python: schedules, and classes of activations."""
     if isinstance(value, str) and value.startswith("linear "):
         start = float(value.removeprefix("linear "))
         return lambda remaining: remaining * start
-    if name == "policy_kwargs" and "activation_fn" in value:
+    if isinstance(value, dict) and "activation_fn" in value:
         from torch import nn
 
         return value | {"activation_fn": getattr(nn, value["activation_fn"])}

@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURES = ROOT / "docs" / "figures"
 
-Table, Draw = Callable[[Sequence[Row]], str], Callable[[Sequence[Row]], Figure]
+Table = Callable[[Sequence[Row]], str]
+Draw = Callable[[Sequence[Row]], Figure]
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed,), {"walker": figures.seeds}),
@@ -91,9 +92,10 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
     if not own:
         return f"Not measured yet: {command}."
     parts = []
-    for file, make in draw.items() if folder is not None else ():
-        save(make(own), folder / f"{file}.svg")
-        parts.append(f"![{name}](figures/{file}.svg)")
+    if folder is not None:
+        for file, make in draw.items():
+            save(make(own), folder / f"{file}.svg")
+            parts.append(f"![{name}](figures/{file}.svg)")
     parts += [make(own) for make in make_tables]
     parts.append(f"{command}. {tables.origin(own)}")
     return "\n\n".join(parts)

@@ -55,7 +55,7 @@ def middle(values: Iterable[float | None]) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def iqm(values: Sequence[float]) -> float:
+def iqm(values: Sequence[float] | NDArray) -> float:
     """Return the mean of the middle half, as rliable and SciPy's `trim_mean` define it.
 
     A quarter of the values is left out at each end, rounded down to a whole number of them.

@@ -40,8 +40,8 @@ STARTS = 1_000  # environment steps before the first update
 SETTLE, MEASURED = 2_000, 6_000  # steps with updates before the clock starts, and while it runs
 TOTAL = STARTS + SETTLE + MEASURED
 ROLLOUT = 1_000  # of PPO and TRPO: the clock starts and stops at the end of one
-FIELDS = ("method", "repeat", "steps_per_second", "updates_per_second")
-ABOUT = ("cpu", "cores", "load", "commit", "dirty", "versions")
+FIELDS: tuple[str, ...] = ("method", "repeat", "steps_per_second", "updates_per_second")
+ABOUT: tuple[str, ...] = ("cpu", "cores", "load", "commit", "dirty", "versions")
 
 Mark = tuple[float, int, int]  # seconds, steps, updates
 
