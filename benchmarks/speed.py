@@ -39,7 +39,7 @@ BATCH, WIDTH = 256, 256
 STARTS = 1_000  # environment steps before the first update
 SETTLE, MEASURED = 2_000, 6_000  # steps with updates before the clock starts, and while it runs
 TOTAL = STARTS + SETTLE + MEASURED
-ROLLOUT = 1_000  # of PPO and TRPO: the clock starts and stops at the end of one
+ROLLOUT = 1_024  # of PPO and TRPO: the clock starts and stops at the end of one
 FIELDS: tuple[str, ...] = ("method", "repeat", "steps_per_second", "updates_per_second")
 ABOUT: tuple[str, ...] = ("cpu", "cores", "load", "commit", "dirty", "versions")
 
