@@ -1,0 +1,190 @@
+"""The experiments: which cells {method} x {task} x {seed} each of them holds, as data.
+
+Nothing here repeats a default of the library: a variant names what it changes, by the flags of
+`posteriori train`, and the epsilon grid is in multiples of the preset's own values. The settings of
+peers are in `peers.toml`.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from posteriori import PRESETS
+
+WALKER, HARDCORE = "BipedalWalker-v3", "BipedalWalkerHardcore-v3"
+OURS, RANDOM = "posteriori", "random"
+TORCH = ("sb3-sac", "sb3-tqc", "sb3-ppo", "sb3-trpo")
+JAX = ("sbx-sac", "sbx-tqc", "sbx-crossq")
+RLOX = "rlox-mpo"
+PEERS = tomllib.loads((Path(__file__).parent / "peers.toml").read_text())
+
+# Environment steps, and steps between evaluations. The two small tasks are trained as long as RL
+# Baselines3 Zoo trains SAC on them; the MuJoCo tasks a fifth of the usual million.
+TASKS = {
+    "Pendulum-v1": (20_000, 1_000),
+    "MountainCarContinuous-v0": (50_000, 2_500),
+    "HalfCheetah-v5": (200_000, 10_000),
+    "Walker2d-v5": (200_000, 10_000),
+}
+FACTORS = (0.1, 0.32, 1.0, 3.2, 10.0)  # two decades
+PERIODS = (0.3, 1.0, 3.0)
+BOUNDS = ("epsilon", "epsilon_mean", "epsilon_cov")
+NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
+ABLATIONS = {
+    "": (),
+    "mean critic": ("--critic", "scalar"),
+    "raw rewards": ("--no-scale-rewards",),
+    "raw observations": ("--no-normalise-observations",),
+    "white noise": ("--noise-exponent", "0"),
+    "1-step": ("--n-step", "1"),
+    "5-step": ("--n-step", "5"),
+    "half the updates": ("--steps-per-update", "2"),
+    "full covariance": ("--policy", "full"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run.
+
+    Args:
+        experiment: Its name.
+        task: A Gymnasium id.
+        method: One of the methods of `peers.toml`, "posteriori" or "random".
+        variant: What tells it from the method as it is; empty for that.
+        seed: Of the whole run.
+        steps: Environment steps.
+        evaluate_every: Environment steps between evaluations.
+        settings: Flags of `posteriori train`.
+    """
+
+    experiment: str
+    task: str
+    method: str
+    variant: str = ""
+    seed: int = 0
+    steps: int = 300_000
+    evaluate_every: int = 10_000
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its files, within the experiment."""
+        parts = (self.task, self.method, self.variant.replace(" ", "-").replace("*", ""))
+        return "_".join([*filter(None, parts), f"seed{self.seed}"])
+
+    @property
+    def described(self) -> str:
+        """Its settings, as its rows name them."""
+        if self.method == OURS:
+            return " ".join(self.settings)
+        return json.dumps(tuned(self.method, self.task))
+
+    def to_json(self) -> str:
+        """Return it as text, for another process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Cell":
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(**values | {"settings": tuple(values["settings"])})
+
+
+def tuned(method: str, task: str) -> dict[str, Any]:
+    """Return a peer's tuned settings for a task; none if it has its own defaults there."""
+    table = PEERS["methods"].get(method, {}).get("settings")
+    return PEERS.get(table, {}).get(task, {})
+
+
+def label(method: str) -> str:
+    """Return a method's name for readers."""
+    return PEERS["methods"].get(method, {}).get("label", method.capitalize())
+
+
+def walker() -> Iterator[Cell]:
+    """The default on BipedalWalker-v3."""
+    yield Cell("walker", WALKER, OURS)
+
+
+def peers() -> Iterator[Cell]:
+    """Everybody else on BipedalWalker-v3; set beside `walker`."""
+    for method in (*JAX, *TORCH, RLOX):
+        yield Cell("peers", WALKER, method)
+
+
+def tasks() -> Iterator[Cell]:
+    """One default for many tasks; the random policy is the zero of the scores."""
+    for (task, (steps, every)), method in product(TASKS.items(), (OURS, *JAX, RANDOM)):
+        yield Cell("tasks", task, method, steps=steps, evaluate_every=every)
+
+
+def epsilon() -> Iterator[Cell]:
+    """Each bound over two decades, crossed with the target period, for both presets."""
+    for preset, bound, factor, period in product(PRESETS, BOUNDS, FACTORS, PERIODS):
+        changed = {bound: factor, "target_period": period}
+        if factor == 1 and bound != BOUNDS[0]:
+            continue  # the same run as that of the first bound
+        variant = grid_point(preset, bound, factor, period)
+        mpo = PRESETS[preset].mpo
+        flags = [
+            f"--{name.replace('_', '-')}={type(value)(value * changed[name])}"
+            for name, value in ((name, getattr(mpo, name)) for name in changed)
+            if changed[name] != 1
+        ]
+        yield Cell(
+            "epsilon", WALKER, OURS, variant, steps=150_000, settings=(f"--preset={preset}", *flags)
+        )
+
+
+def grid_point(preset: str, bound: str, factor: float, period: float) -> str:
+    """Name a variant of `epsilon`: what differs from the preset, as multiples."""
+    changed = {bound: factor, "target_period": period}
+    return " ".join([preset, *(f"{k}*{v:g}" for k, v in changed.items() if v != 1)])
+
+
+def exploration() -> Iterator[Cell]:
+    """The colour of the noise, where it matters."""
+    for (name, exponent), task in product(NOISES.items(), (WALKER, "MountainCarContinuous-v0")):
+        steps, every = TASKS.get(task, (200_000, 10_000))
+        flags = ("--noise-exponent", exponent)
+        yield Cell("exploration", task, OURS, name, 0, steps, every, flags)
+
+
+def ablations() -> Iterator[Cell]:
+    """The default without, or with another of, each of its ingredients."""
+    for variant, flags in ABLATIONS.items():
+        yield Cell("ablations", WALKER, OURS, variant, steps=200_000, settings=flags)
+
+
+def hardcore() -> Iterator[Cell]:
+    """A long run on the hard version, with the task's own reward."""
+    flags = ("--checkpoint-every", "100000")  # its replay is large
+    yield Cell("hardcore", HARDCORE, OURS, "", 0, 5_000_000, 50_000, flags)
+
+
+# By name: the cells of one seed, and the seeds.
+EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
+    "walker": (walker, range(10)),
+    "peers": (peers, range(5)),
+    "tasks": (tasks, range(5)),
+    "epsilon": (epsilon, range(2)),
+    "exploration": (exploration, range(3)),
+    "ablations": (ablations, range(3)),
+    "hardcore": (hardcore, range(2)),
+}
+
+
+def cells(experiment: str, seeds: Iterable[int] | None = None) -> list[Cell]:
+    """Return the cells of an experiment, seed by seed, so that a half-run one has whole seeds.
+
+    Args:
+        experiment: Its name.
+        seeds: Other ones than it declares.
+    """
+    make, declared = EXPERIMENTS[experiment]
+    return [replace(cell, seed=seed) for seed in seeds or declared for cell in make()]

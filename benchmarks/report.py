@@ -1,0 +1,137 @@
+"""Make every table and figure of `docs/benchmarks.md` from the rows in `results/` alone.
+
+    python benchmarks/report.py              into docs/benchmarks.md and docs/figures/
+    python benchmarks/report.py --print      only print the tables
+
+A section of the page stands between `<!-- report: NAME -->` and `<!-- end of NAME -->`; what is
+between is made here, and what an experiment has no rows for is said to be missing.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import figures
+import matplotlib as mpl
+import rows
+import speed
+import tables
+from experiments import EXPERIMENTS, cells
+from matplotlib.figure import Figure
+from rows import Row
+from scores import runs
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURES = ROOT / "docs" / "figures"
+
+Table = Callable[[Sequence[Row]], str]
+Draw = Callable[[Sequence[Row]], Figure]
+# By section: the experiments whose rows it shows, its tables and its figures.
+SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
+    "walker": (("walker",), (tables.per_seed,), {"walker": figures.seeds}),
+    "sigma": (("walker",), (), {"sigma": figures.sigma}),
+    "peers": (("walker", "peers"), (tables.per_method,), {"peers": figures.compared}),
+    "tasks": (("tasks",), (tables.per_task,), {"tasks": figures.each_task}),
+    "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
+    "exploration": (("exploration",), (tables.by_task,), {}),
+    "ablations": (("ablations",), (tables.per_variant,), {}),
+    "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
+}
+
+
+def main() -> int:
+    """Make all sections."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--print", action="store_true", help="print the tables, write nothing")
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
+    parser.add_argument("--page", type=Path, default=PAGE, help="to write into")
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the figures")
+    args = parser.parse_args()
+    found = {name: ordered(name, whole(rows.load(name, args.results))) for name in EXPERIMENTS}
+    if args.print:
+        for name in SECTIONS:
+            print(f"## {name}\n\n{section(name, found, None)}\n")
+        print(f"## speed\n\n{speed_section(args.results)}")
+        return 0
+    made = {name: section(name, found, args.figures) for name in SECTIONS}
+    made["speed"] = speed_section(args.results)
+    args.page.write_text(filled(args.page.read_text(), made))
+    return 0
+
+
+def whole(found: Sequence[Row]) -> list[Row]:
+    """Return the rows of the runs that have come to their end."""
+    return [row for run in runs(found) if any(r.final for r in run) for row in run]
+
+
+def ordered(experiment: str, found: list[Row]) -> list[Row]:
+    """Return rows in the order in which their experiment declares its cells; others come last."""
+    declared = [(cell.task, cell.method, cell.variant) for cell in cells(experiment)]
+    places = {key: i for i, key in reversed(list(enumerate(declared)))}
+    return sorted(
+        found, key=lambda row: places.get((row.task, row.method, row.variant), len(declared))
+    )
+
+
+def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
+    """Make a section: figures, tables, where it comes from.
+
+    Args:
+        name: Of the section.
+        found: Rows by experiment.
+        folder: For the figures; None makes none.
+    """
+    experiments, make_tables, draw = SECTIONS[name]
+    own = [row for experiment in experiments for row in found[experiment]]
+    command = f"`python benchmarks/run.py {' '.join(experiments)}`"
+    if not own:
+        return f"Not measured yet: {command}."
+    parts = []
+    if folder is not None:
+        for file, make in draw.items():
+            save(make(own), folder / f"{file}.svg")
+            parts.append(f"![{name}](figures/{file}.svg)")
+    parts += [make(own) for make in make_tables]
+    parts.append(f"{command}. {tables.origin(own)}")
+    return "\n\n".join(parts)
+
+
+def speed_section(results: Path) -> str:
+    """Make the section on speed, of the last measurement."""
+    found = speed.read(results / speed.FILE.name)
+    if not found:
+        return "Not measured yet: `python benchmarks/speed.py`."
+    return f"{speed.table(found)}\n\n`python benchmarks/speed.py`. {speed.origin(found)}"
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; the same rows give the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context({"svg.hashsalt": path.stem, "svg.fonttype": "none"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
+def filled(page: str, made: dict[str, str]) -> str:
+    """Put sections between their markers.
+
+    Raises:
+        ValueError: If a section has no place in the page.
+    """
+    for name, text in made.items():
+        place = re.compile(rf"(<!-- report: {name} -->\n).*?(<!-- end of {name} -->)", re.S)
+        page, n = place.subn(lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page)
+        if n != 1:
+            raise ValueError(
+                f"The page must have one `<!-- report: {name} -->` and its `<!-- end of {name} "
+                f"-->`, but it has {n}. Write them where the section belongs."
+            )
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Tables of `docs/benchmarks.md`, in Markdown, of rows alone."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from experiments import OURS, RANDOM, label
+from rows import Row
+from scores import (
+    LEARNT,
+    THRESHOLDS,
+    final,
+    first_pass,
+    grouped,
+    interval,
+    iqm,
+    middle,
+    minutes,
+    normalised,
+    runs,
+    worst_after,
+)
+
+NONE = "-"
+
+
+def per_seed(rows: Iterable[Row]) -> str:
+    """A line a seed, and the medians: what the last policy reaches, and when it first did."""
+    found = runs(rows)
+    head = ["seed", "final, 100 episodes", "its worst", "falls"]
+    head += [f"first ≥ {t}" for t in THRESHOLDS]
+    head += [f"worst after {LEARNT}", f"minutes to {THRESHOLDS[-1]}", "steps", "minutes"]
+    lines = []
+    for run in found:
+        last = final(run)
+        passes = [first_pass(run, t) for t in THRESHOLDS]
+        lines.append(
+            [
+                str(last.seed),
+                f"{last.mean:.1f} ± {last.std:.1f}",
+                f"{min(last.returns):.1f}",
+                NONE if last.falls is None else str(last.falls),
+                *(_whole(p and p.step) for p in passes),
+                _tenths(worst_after(run, LEARNT)),
+                _tenths(passes[-1] and minutes(passes[-1])),
+                _whole(last.step),
+                f"{minutes(last):.1f}",
+            ]
+        )
+    lines.append(_medians(found))
+    return _markdown(head, lines)
+
+
+def _medians(found: Sequence[Sequence[Row]]) -> list[str]:
+    steps = [middle(_step(run, t) for run in found) for t in THRESHOLDS]
+    slowest = middle(_minutes(run, THRESHOLDS[-1]) for run in found)
+    return [
+        "median",
+        _tenths(middle(final(run).mean for run in found)),
+        "",
+        _whole(middle(final(run).falls for run in found)),
+        *map(_whole, steps),
+        "",
+        _tenths(slowest),
+        "",
+        _tenths(middle(minutes(final(run)) for run in found)),
+    ]
+
+
+def per_method(rows: Iterable[Row]) -> str:
+    """A line a method: medians over its seeds of score, steps and minutes to each threshold."""
+    return _compared("method", rows, lambda row: label(row.method))
+
+
+def per_variant(rows: Iterable[Row]) -> str:
+    """A line a variant, likewise."""
+    return _compared("variant", rows, lambda row: row.variant or "the default")
+
+
+def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
+    head = [what, "seeds", "final, median", "worst and best seed", "falls"]
+    head += [f"steps to {t}" for t in THRESHOLDS]
+    head += [f"minutes to {t}" for t in THRESHOLDS] + [f"worst after {LEARNT}"]
+    lines = []
+    for name, own in grouped(rows, key).items():
+        found = runs(own)
+        ends = [final(run).mean for run in found]
+        worst = [x for run in found if not math.isnan(x := worst_after(run, LEARNT))]
+        lines.append(
+            [
+                name,
+                str(len(found)),
+                _tenths(middle(ends)),
+                f"{min(ends):.1f}, {max(ends):.1f}",
+                _whole(middle(final(run).falls for run in found)),
+                *(_passed(found, t, _step, _whole) for t in THRESHOLDS),
+                *(_passed(found, t, _minutes, _tenths) for t in THRESHOLDS),
+                _tenths(min(worst, default=None)),
+            ]
+        )
+    return _markdown(head, lines)
+
+
+def _passed(
+    found: Sequence[Sequence[Row]],
+    threshold: float,
+    measure: Callable[[Sequence[Row], float], float | None],
+    text: Callable[[float | None], str],
+) -> str:
+    """The median over seeds, and how many passed where not all did."""
+    each = [measure(run, threshold) for run in found]
+    passed = sum(x is not None for x in each)
+    return text(middle(each)) + f" ({passed} of {len(each)})" * (0 < passed < len(each))
+
+
+def per_task(rows: Iterable[Row]) -> str:
+    """A line a task: each method's interquartile mean over seeds and its interval; then all tasks.
+
+    The last line is in scores in which the random policy has 0 and the task's best method 1, over
+    the seeds that every task has.
+    """
+    ends = [final(run) for run in runs(rows)]
+    tasks = list(grouped(ends, lambda row: row.task))
+    methods = [m for m in grouped(ends, lambda row: row.method) if m != RANDOM]
+    methods.sort(key=lambda m: m != OURS)
+    scores = {
+        key: np.array([row.mean for row in own])
+        for key, own in grouped(ends, lambda row: (row.task, row.method)).items()
+    }
+    lines = [
+        [task, *(_with_interval(scores.get((task, m)), 0) for m in methods), _random(scores, task)]
+        for task in tasks
+    ]
+    units = {task: _unit(scores, task, methods) for task in tasks}
+    lines.append(
+        ["all, normalised", *(_with_interval(_matrix(scores, m, units), 2) for m in methods), "0"]
+    )
+    return _markdown(["task", *map(label, methods), "random"], lines)
+
+
+def by_task(rows: Iterable[Row]) -> str:
+    """A line a variant, a column a task: interquartile mean and interval."""
+    ends = [final(run) for run in runs(rows)]
+    tasks = list(grouped(ends, lambda row: row.task))
+    lines = []
+    for variant, own in grouped(ends, lambda row: row.variant or "the default").items():
+        scores = {
+            task: np.array([r.mean for r in mine])
+            for task, mine in grouped(own, lambda row: row.task).items()
+        }
+        lines.append([variant, *(_with_interval(scores.get(task), 1) for task in tasks)])
+    return _markdown(["variant", *tasks], lines)
+
+
+def origin(rows: Sequence[Row]) -> str:
+    """One line on where rows come from: machine, commits, versions."""
+    machines = sorted({f"{row.cpu}, {row.cores} core{'s' * (row.cores > 1)} each" for row in rows})
+    commits = sorted({row.commit for row in rows if row.commit})
+    versions = sorted({part for row in rows for part in _pairs(row.versions)})
+    return f"{'; '.join(machines)}. Commit {', '.join(commits) or NONE}. {', '.join(versions)}."
+
+
+def _pairs(versions: str) -> list[str]:
+    words = versions.split()
+    return [f"{name} {version}" for name, version in zip(words[::2], words[1::2], strict=True)]
+
+
+def _unit(
+    scores: dict[tuple[str, str], np.ndarray], task: str, methods: Sequence[str]
+) -> tuple[float, float] | None:
+    """The random policy's score and the best method's; None where one is missing."""
+    zero = scores.get((task, RANDOM))
+    best = [iqm(scores[task, m]) for m in methods if (task, m) in scores]
+    return (iqm(zero), max(best)) if zero is not None and best else None
+
+
+def _matrix(
+    scores: dict[tuple[str, str], np.ndarray],
+    method: str,
+    units: dict[str, tuple[float, float] | None],
+) -> np.ndarray | None:
+    """A method's normalised scores, `[runs tasks]`; None where a task is missing."""
+    columns = [
+        normalised(scores[task, method], *unit)
+        for task, unit in units.items()
+        if unit is not None and (task, method) in scores
+    ]
+    if len(columns) < len(units):
+        return None
+    shortest = min(map(len, columns))
+    return np.stack([column[:shortest] for column in columns], axis=1)
+
+
+def _with_interval(scores: np.ndarray | None, digits: int) -> str:
+    if scores is None:
+        return NONE
+    middle_ = f"{iqm(scores.ravel()):,.{digits}f}"
+    if len(scores) < 2:
+        return f"{middle_} (one seed)"
+    low, high = interval(scores if scores.ndim == 2 else scores[:, None])
+    return f"{middle_} [{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def _random(scores: dict[tuple[str, str], np.ndarray], task: str) -> str:
+    found = scores.get((task, RANDOM))
+    return NONE if found is None else f"{iqm(found):,.0f}"
+
+
+def _step(run: Sequence[Row], threshold: float) -> float | None:
+    passed = first_pass(run, threshold)
+    return None if passed is None else passed.step
+
+
+def _minutes(run: Sequence[Row], threshold: float) -> float | None:
+    passed = first_pass(run, threshold)
+    return None if passed is None else minutes(passed)
+
+
+def _whole(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def _tenths(value: float | None) -> str:
+    return NONE if value is None or math.isnan(value) else f"{value:,.1f}"
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *lines])
