@@ -43,6 +43,10 @@ ABLATIONS = {
     "1-step": ("--n-step", "1"),
     "5-step": ("--n-step", "5"),
     "half the updates": ("--steps-per-update", "2"),
+    "one critic": ("--critics", "1"),
+    "no pessimism": ("--pessimism", "0"),
+    "full pessimism": ("--pessimism", "1"),
+    "never settling": ("--settle-after", "0"),
     "full covariance": ("--policy", "full"),
 }
 
@@ -108,7 +112,7 @@ def label(method: str) -> str:
 
 def walker() -> Iterator[Cell]:
     """The default on BipedalWalker-v3."""
-    yield Cell("walker", WALKER, OURS)
+    yield Cell("walker", WALKER, OURS, steps=200_000)
 
 
 def peers() -> Iterator[Cell]:

@@ -29,7 +29,7 @@ from posteriori.runs.learner import Learner
 from posteriori.runs.provenance import provenance
 
 OBSERVATION, ACTION = 24, 4  # entries, of BipedalWalker-v3
-LARGE = {"widths": (256, 256), "batch_size": 256, "mpo": Mpo(samples=20)}
+LARGE = {"widths": (256, 256), "batch_size": 256, "critics": 1, "mpo": Mpo(samples=20)}
 CASES = {
     "scalar critic, batch 256, 20 actions, 2x256": Config(critic="scalar", **LARGE),
     "categorical critic, batch 256, 20 actions, 2x256": Config(**LARGE),

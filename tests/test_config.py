@@ -27,6 +27,7 @@ MAY_BE_ZERO = {
     "final_episodes",
     "discount",
     "settle_after",
+    "pessimism",
 }
 
 

@@ -25,15 +25,15 @@ from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actions import Actions
 from posteriori.models.distributions import Distribution
-from posteriori.models.networks import Critic, Policy
+from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
 
 class Networks(NamedTuple):
-    """The actor and its critic."""
+    """The actor and its critic, of one or several members."""
 
     policy: Policy
-    critic: Critic
+    critic: Critic | Ensemble
 
 
 class State(NamedTuple):

@@ -19,7 +19,7 @@ from posteriori.models.distributions import (
     Distribution,
     FullGaussian,
 )
-from posteriori.models.values import CategoricalValue, ScalarValue, Value
+from posteriori.models.values import CategoricalValue, EnsembleValue, ScalarValue, Value
 
 T = TypeVar("T")
 
@@ -173,6 +173,18 @@ class Critic(eqx.Module):
         )
         inputs = jnp.concatenate([obs, action], axis=-1)
         return _map(lambda x: self.head(self.torso(x)), inputs)
+
+
+class Ensemble(eqx.Module):
+    """Several critics, and how far they go to the lowest of them (`EnsembleValue`)."""
+
+    members: tuple[Critic, ...]
+    pessimism: float = eqx.field(static=True)
+
+    def __call__(self, obs: Float[Array, "*S O"], action: Float[Array, "*A D"]) -> EnsembleValue:
+        """Return the values of actions `*A`, whose last axes are the states' `*S`."""
+        # One after the other: products of a vmapped ensemble are slower on CPUs.
+        return EnsembleValue(tuple(one(obs, action) for one in self.members), self.pessimism)
 
 
 def _map(answer: Callable[[Float[Array, " I"]], T], inputs: Float[Array, "*A I"]) -> T:

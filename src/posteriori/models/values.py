@@ -103,3 +103,42 @@ class CategoricalValue(eqx.Module):
     def _with(self, p: Float[Array, "*S L"]) -> "CategoricalValue":
         tiny = jnp.finfo(p.dtype).tiny  # log 0 would make 0 * log 0 a NaN
         return CategoricalValue(jnp.log(jnp.maximum(p, tiny)), self.low, self.high)
+
+
+class EnsembleValue(eqx.Module):
+    """What several critics say, each of them fitted to the same goal.
+
+    The critics must differ in nothing but their parameters.
+
+    Args:
+        members: A value of each critic.
+        pessimism: From 0 to 1, how far `mix` goes from their average to the one of lowest mean.
+    """
+
+    members: tuple[Value, ...]
+    pessimism: float = eqx.field(static=True)
+
+    def mean(self) -> Float[Array, "*S"]:
+        """Return the average of the means."""
+        return jnp.mean(jnp.stack([member.mean() for member in self.members]), axis=0)
+
+    def mix(self, log_w: Float[Array, " N *S"]) -> Value:
+        """Return one value: of the members' mixtures, the weighted mixture.
+
+        With pessimism 1 the one of lowest mean (TD3's clipped double Q, arXiv 1802.09477, of
+        distributions).
+        """
+        mixtures = [member.mix(log_w) for member in self.members]
+        means = jnp.stack([mixture.mean() for mixture in mixtures])
+        lowest = jax.nn.one_hot(jnp.argmin(means, axis=0), len(mixtures), axis=0)
+        weights = self.pessimism * lowest + (1 - self.pessimism) / len(mixtures)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures).mix(jnp.log(weights))
+
+    def backup(self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]) -> "EnsembleValue":
+        """Return what each member backs up."""
+        members = tuple(member.backup(reward, discount) for member in self.members)
+        return EnsembleValue(members, self.pessimism)
+
+    def loss(self, goal: Value) -> Float[Array, "*S"]:
+        """Return the sum of the members' losses."""
+        return jnp.sum(jnp.stack([member.loss(goal) for member in self.members]), axis=0)

@@ -18,6 +18,7 @@ from posteriori.models.networks import (
     CategoricalValueHead,
     Critic,
     DiagonalHead,
+    Ensemble,
     FullHead,
     Mlp,
     Policy,
@@ -62,15 +63,20 @@ def assemble(
     """
     actions = _actions(action_space)
     obs_size = flat_size(observation_space)
-    names = ("torso", "head", "critic", "value", "state")
-    keys = dict(zip(names, jax.random.split(jax.random.key(config.seed), 5), strict=True))
+    names = ("torso", "head", "critics", "state")
+    keys = dict(zip(names, jax.random.split(jax.random.key(config.seed), 4), strict=True))
     torso = torso or (lambda size, key: Mlp(size, config.widths, key=key))
     policy_torso = _torso(torso, obs_size, keys["torso"])
-    critic_torso = _torso(torso, obs_size + actions.size, keys["critic"])
     policy = Policy(
         policy_torso, _policy_head(config, actions, policy_torso.size, name, keys["head"])
     )
-    critic = Critic(critic_torso, _value_head(config, critic_torso.size, keys["value"]))
+    critic = Ensemble(
+        tuple(
+            _critic(config, torso, obs_size + actions.size, key)
+            for key in jax.random.split(keys["critics"], config.critics)
+        ),
+        config.pessimism,
+    )
     state = config.mpo.init(keys["state"], Networks(policy, critic), jnp.zeros(obs_size))
     return Agent(config.mpo, state, actions)
 
@@ -116,6 +122,12 @@ def _torso(make: TorsoFactory, in_size: int, key: PRNGKeyArray) -> Torso:
             f"shape {list(features.shape)}. It is called for one state; set size to what it gives."
         )
     return torso
+
+
+def _critic(config: Config, torso: TorsoFactory, in_size: int, key: PRNGKeyArray) -> Critic:
+    torso_key, value_key = jax.random.split(key)
+    features = _torso(torso, in_size, torso_key)
+    return Critic(features, _value_head(config, features.size, value_key))
 
 
 def _policy_head(

@@ -22,8 +22,11 @@ class Config:
             Gymnasium's.
         policy: Distribution over actions; auto is diagonal for a Box and categorical for a Discrete
             space.
-        critic: Whether the critic predicts the distribution of the return or its mean.
-        widths: Hidden units of each layer, of the policy and of the critic.
+        critic: Whether a critic predicts the distribution of the return or its mean.
+        critics: How many critics; the policy is improved by their average.
+        pessimism: How far what they are fitted to goes from their average, 0, to the lowest of
+            them, 1.
+        widths: Hidden units of each layer, of the policy and of each critic.
         initial_std: The policy's standard deviation at the start, in units of half the action
             range.
         support_points: Points of the categorical critic's support.
@@ -48,11 +51,13 @@ class Config:
     """
 
     seed: int = 0
-    steps: int = 180_000
+    steps: int = 200_000
     envs: int = 8
     backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
+    critics: int = 2
+    pessimism: float = 0.5
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
     support_points: int = 101
@@ -79,6 +84,7 @@ class Config:
 TUTORIAL = Config(
     envs=1,
     critic="scalar",
+    critics=1,
     mpo=Mpo(
         epsilon=0.1,
         epsilon_mean=0.01,
@@ -186,5 +192,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "evaluate_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
+    "pessimism": (0, 1),
     "settle_after": (0, _LARGEST),
 }
