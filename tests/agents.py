@@ -17,6 +17,7 @@ from posteriori.models.networks import (
     CategoricalValueHead,
     Critic,
     DiagonalHead,
+    Ensemble,
     FullHead,
     Mlp,
     Policy,
@@ -24,7 +25,7 @@ from posteriori.models.networks import (
 )
 from posteriori.models.scaling import Scaling
 
-POLICIES, CRITICS = ("diagonal", "full", "categorical"), ("scalar", "categorical")
+POLICIES, CRITICS = ("diagonal", "full", "categorical"), ("scalar", "categorical", "ensemble")
 OBS, ACTIONS, ROWS, WINDOWS = 4, 3, 4, 16
 
 
@@ -41,8 +42,11 @@ class Agent(NamedTuple):
 def networks(
     policy: str, critic: str, obs: int, actions: int, widths: tuple[int, ...] = (8, 8)
 ) -> Networks:
-    """Return a policy and a critic of some kind; a distributional critic's support is [-3, 3]."""
-    keys = jax.random.split(jax.random.key(0), 4)
+    """Return a policy and a critic of some kind; a distributional critic's support is [-3, 3].
+
+    An ensemble is of two scalar critics, and no more than half pessimistic.
+    """
+    keys = jax.random.split(jax.random.key(0), 6)
     torsos = [
         Mlp(size, widths, key=key) for size, key in zip((obs, obs + actions), keys[:2], strict=True)
     ]
@@ -54,8 +58,13 @@ def networks(
     value = {
         "scalar": lambda: ScalarHead(widths[-1], key=keys[3]),
         "categorical": lambda: CategoricalValueHead(widths[-1], 31, -3.0, 3.0, key=keys[3]),
+        "ensemble": lambda: ScalarHead(widths[-1], key=keys[3]),
     }[critic]()
-    return Networks(Policy(torsos[0], head), Critic(torsos[1], value))
+    one = Critic(torsos[1], value)
+    if critic != "ensemble":
+        return Networks(Policy(torsos[0], head), one)
+    other = Critic(Mlp(obs + actions, widths, key=keys[4]), ScalarHead(widths[-1], key=keys[5]))
+    return Networks(Policy(torsos[0], head), Ensemble((one, other), 0.5))
 
 
 @functools.cache

@@ -60,7 +60,7 @@ def test_a_policy_is_of_the_kind_asked_for(policy: str, space: gym.Space, kind: 
 )
 def test_a_critic_is_of_the_kind_asked_for(critic: str, kind: type) -> None:
     agent = built(BOX, critic=critic, support_points=7, support_limit=3.0)
-    value = agent.state.online.critic(jnp.zeros((5, 3)), jnp.zeros((5, 2)))
+    value, _ = agent.state.online.critic(jnp.zeros((5, 3)), jnp.zeros((5, 2))).members
     assert isinstance(value, kind)
     if isinstance(value, CategoricalValue):
         np.testing.assert_allclose(value.support, np.arange(-3, 4), atol=1e-6)
@@ -95,8 +95,16 @@ def test_the_standard_deviation_starts_where_it_is_told_to() -> None:
 
 
 def test_widths_are_those_of_the_settings() -> None:
-    layers = built(BOX, widths=(5, 7)).state.online.critic.torso.layers
-    assert [layer.weight.shape for layer in layers] == [(5, 3 + 2), (7, 5)]
+    for critic in built(BOX, widths=(5, 7)).state.online.critic.members:
+        assert [layer.weight.shape for layer in critic.torso.layers] == [(5, 3 + 2), (7, 5)]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_there_are_as_many_critics_as_asked_for_and_no_two_alike(number: int) -> None:
+    ensemble = built(BOX, critics=number, pessimism=0.25).state.online.critic
+    assert ensemble.pessimism == 0.25
+    values = [float(critic(jnp.ones(3), jnp.ones(2)).mean()) for critic in ensemble.members]
+    assert len(set(values)) == number
 
 
 def test_the_seed_decides_the_networks() -> None:
@@ -116,7 +124,7 @@ def test_a_torso_of_ones_own_serves_policy_and_critic() -> None:
         return Sum(6, 6)
 
     agent = built(BOX, torso=make)
-    assert sizes == [3, 3 + 2]
+    assert sizes == [3, 3 + 2, 3 + 2]
     assert agent.state.online.policy.head.mean.in_features == 6
     # It sees the sum alone.
     policy = agent.state.online.policy

@@ -9,7 +9,7 @@ import oracles
 import pytest
 from numpy.typing import NDArray
 
-from posteriori.models.values import CategoricalValue, ScalarValue, Value
+from posteriori.models.values import CategoricalValue, EnsembleValue, ScalarValue, Value
 
 LOW, HIGH, POINTS, STATES, ATOMS = -2.0, 4.0, 13, 6, 5
 SUPPORT = np.linspace(LOW, HIGH, POINTS)
@@ -149,3 +149,66 @@ def test_a_goal_with_empty_points_gives_a_finite_loss_and_gradient() -> None:
 @every_kind
 def test_a_value_answers_the_four_questions(make: Maker) -> None:
     assert isinstance(make((STATES,)), Value)
+
+
+def members(make: Maker, pessimism: float, n: int = 3) -> tuple[EnsembleValue, list[Value]]:
+    """Return an ensemble of values of N atoms, and its members."""
+    values = [make((ATOMS, STATES), seed) for seed in range(n)]
+    return EnsembleValue(tuple(values), pessimism), values
+
+
+LOG_W = np.full((ATOMS, STATES), -np.log(ATOMS))
+
+
+@every_kind
+def test_an_ensembles_mean_is_that_of_its_members(make: Maker) -> None:
+    ensemble, values = members(make, 1.0)
+    expected = np.mean([value.mean() for value in values], axis=0)
+    np.testing.assert_allclose(ensemble.mean(), expected, rtol=1e-5, atol=1e-6)
+
+
+@every_kind
+@pytest.mark.parametrize("pessimism", [0.0, 0.5, 1.0])
+def test_pessimism_goes_from_the_average_mixture_to_the_lowest(
+    make: Maker, pessimism: float
+) -> None:
+    ensemble, values = members(make, pessimism)
+    means = np.array([value.mix(jnp.asarray(LOG_W)).mean() for value in values])
+    assert len(set(means.argmin(axis=0))) > 1  # not the same one everywhere
+    expected = pessimism * means.min(axis=0) + (1 - pessimism) * means.mean(axis=0)
+    goal = ensemble.mix(jnp.asarray(LOG_W))
+    np.testing.assert_allclose(goal.mean(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_lowest_of_an_ensemble_is_taken_whole() -> None:
+    # Not the mean alone: the distribution of the member whose mean is lowest in that state.
+    ensemble, values = members(categorical, 1.0)
+    mixtures = [value.mix(jnp.asarray(LOG_W)) for value in values]
+    lowest = np.argmin([mixture.mean() for mixture in mixtures], axis=0)
+    expected = np.array([mass(mixtures[k])[s] for s, k in enumerate(lowest)])
+    np.testing.assert_allclose(mass(ensemble.mix(jnp.asarray(LOG_W))), expected, atol=1e-6)
+
+
+@every_kind
+def test_an_ensemble_of_one_is_its_member(make: Maker) -> None:
+    ensemble, (value,) = members(make, 0.5, n=1)
+    np.testing.assert_allclose(ensemble.mean(), value.mean(), rtol=1e-6)
+    mixed = [x.mix(jnp.asarray(LOG_W)).mean() for x in (ensemble, value)]
+    np.testing.assert_allclose(*mixed, rtol=1e-5, atol=1e-6)
+
+
+@every_kind
+def test_each_member_of_an_ensemble_is_fitted_to_the_goal(make: Maker) -> None:
+    ensemble, values = members(make, 0.5)
+    goal = make((ATOMS, STATES), 9)
+    expected = np.sum([value.loss(goal) for value in values], axis=0)
+    np.testing.assert_allclose(ensemble.loss(goal), expected, rtol=1e-4)
+
+
+@every_kind
+def test_an_ensemble_backs_up_each_member(make: Maker) -> None:
+    ensemble, values = members(make, 0.5)
+    reward, discount = jnp.full((ATOMS, STATES), 0.2), jnp.full((ATOMS, STATES), 0.9)
+    for one, value in zip(ensemble.backup(reward, discount).members, values, strict=True):
+        np.testing.assert_allclose(one.mean(), value.backup(reward, discount).mean(), rtol=1e-5)
+    assert isinstance(ensemble, Value)
