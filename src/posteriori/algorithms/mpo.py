@@ -157,8 +157,7 @@ class Mpo:
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
         metrics |= loss_metrics | {"value": jnp.mean(objectives["return"]), "pace": pace}
-        slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
-        return self._step(state, gradient, slack, next_key), metrics
+        return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(
         self, objectives: dict[str, Array], log_w: Array
@@ -184,17 +183,19 @@ class Mpo:
         self,
         state: State,
         gradient: PyTree,
-        slack: dict[str, Array],
+        dual_gradient: dict[str, Array],
         key: PRNGKeyArray,
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
         steps, optimiser = self._optimiser.update(short, state.optimiser, params)
         pace = self.pace(state.updates)
-        length = pace / stiffness(state.log_alpha, self.epsilon, self.bounds(pace))
+        bounds = self.bounds(pace)
+        length = pace / stiffness(state.log_alpha, self.epsilon, bounds)
         change: PyTree = steps
         change = Networks(jax.tree.map(lambda x: length * x, change.policy), change.critic)
         online = eqx.apply_updates(state.online, change)
+        slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
         updates = state.updates + 1
         copy = updates % self.target_period == 0
         pick = lambda new, old: jnp.where(copy, new, old) if eqx.is_array(new) else new  # noqa: E731
