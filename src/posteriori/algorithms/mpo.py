@@ -5,9 +5,9 @@ Sources: MPO, arXiv 1806.06920; the decoupled trust regions, arXiv 1812.02256.
 One `Mpo` serves every policy and critic: what differs between them is asked of their `Distribution`
 and `Value`.
 
-Differs: the temperature is solved exactly in each update (the papers take gradient steps on it),
-and the policy is improved at the last observation of each n-step window, where the critic's
-bootstrap needs the same target values.
+Differs: the temperature is solved exactly in each update (the papers take gradient steps on it);
+the policy is improved at the last observation of each n-step window, where the critic's bootstrap
+needs the same target values; and it settles, in steps and trust regions that shrink with time.
 """
 
 from dataclasses import dataclass

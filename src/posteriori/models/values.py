@@ -106,7 +106,7 @@ class CategoricalValue(eqx.Module):
 
 
 class EnsembleValue(eqx.Module):
-    """What several critics say, each of them fitted to the same goal.
+    """What several critics say, each of them fitted to the same goal: what `mix` gives, backed up.
 
     The critics must differ in nothing but their parameters.
 
@@ -133,11 +133,6 @@ class EnsembleValue(eqx.Module):
         lowest = jax.nn.one_hot(jnp.argmin(means, axis=0), len(mixtures), axis=0)
         weights = self.pessimism * lowest + (1 - self.pessimism) / len(mixtures)
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *mixtures).mix(jnp.log(weights))
-
-    def backup(self, reward: Float[Array, "*S"], discount: Float[Array, "*S"]) -> "EnsembleValue":
-        """Return what each member backs up."""
-        members = tuple(member.backup(reward, discount) for member in self.members)
-        return EnsembleValue(members, self.pessimism)
 
     def loss(self, goal: Value) -> Float[Array, "*S"]:
         """Return the sum of the members' losses."""
