@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from posteriori.models.distributions import DiagonalGaussian, Distribution, FullGaussian
 from posteriori.models.networks import DiagonalHead, FullHead, Mlp
-from posteriori.models.values import Value
+from posteriori.models.values import EnsembleValue, Value
 
 OBS, ACTIONS = 5, 3
 every_policy = pytest.mark.parametrize("kind", agents.POLICIES)
@@ -28,7 +28,7 @@ def policy(kind: str) -> Callable[[Array], Distribution]:
 
 
 @functools.cache
-def critic(kind: str) -> Callable[[Array, Array], Value]:
+def critic(kind: str) -> Callable[[Array, Array], Value | EnsembleValue]:
     """Return a new critic."""
     return eqx.filter_jit(agents.networks("diagonal", kind, OBS, ACTIONS).critic)
 
@@ -52,7 +52,7 @@ def test_a_critic_answers_each_atom_of_each_state_by_itself(kind: str) -> None:
     obs = jax.random.normal(obs_key, (4, OBS))
     action = jax.random.normal(action_key, (2, 4, ACTIONS))
     answer = critic(kind)(obs, action)
-    assert isinstance(answer, Value)
+    assert isinstance(answer, Value | EnsembleValue)
     assert answer.mean().shape == (2, 4)
     for n, s in np.ndindex(2, 4):
         one = critic(kind)(obs[s], action[n, s]).mean()
