@@ -115,6 +115,12 @@ def walker() -> Iterator[Cell]:
     yield Cell("walker", WALKER, OURS, steps=200_000)
 
 
+def tutorial() -> Iterator[Cell]:
+    """The settings of the tutorial that the library began from; set beside `walker`."""
+    flags = ("--preset=tutorial",)
+    yield Cell("tutorial", WALKER, OURS, "tutorial", 0, 600_000, 20_000, flags)
+
+
 def peers() -> Iterator[Cell]:
     """Everybody else on BipedalWalker-v3; set beside `walker`."""
     for method in (*JAX, *TORCH, RLOX):
@@ -174,6 +180,7 @@ def hardcore() -> Iterator[Cell]:
 # By name: the cells of one seed, and the seeds.
 EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "walker": (walker, range(10)),
+    "tutorial": (tutorial, range(1)),
     "peers": (peers, range(5)),
     "tasks": (tasks, range(5)),
     "epsilon": (epsilon, range(2)),
