@@ -179,7 +179,7 @@ def hardcore() -> Iterator[Cell]:
 
 # By name: the cells of one seed, and the seeds.
 EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
-    "walker": (walker, range(10)),
+    "walker": (walker, range(5)),
     "tutorial": (tutorial, range(1)),
     "peers": (peers, range(5)),
     "tasks": (tasks, range(5)),
