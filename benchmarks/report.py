@@ -90,7 +90,7 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
     experiments, make_tables, draw = SECTIONS[name]
     own = [row for experiment in experiments for row in found[experiment]]
     command = f"`python benchmarks/run.py {' '.join(experiments)}`"
-    if not own:
+    if not all(found[experiment] for experiment in experiments):
         return f"Not measured yet: {command}."
     parts = []
     if folder is not None:
