@@ -59,7 +59,8 @@ class Mpo:
     Args:
         epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old one
             (arXiv 1806.06920).
-        epsilon_bounds: The same for the preference for actions inside the box (Acme's default).
+        epsilon_bounds: The same for the preference for actions inside the box. Acme's 0.001 leaves
+            a fifth of the walker's actions outside, where the policy is not told what they cost.
         epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over a target
             period of 100 updates; over another it is (target_period / 100)^2 times as large, which
             is the same speed.
@@ -80,7 +81,7 @@ class Mpo:
     """
 
     epsilon: float = 0.1
-    epsilon_bounds: float = 0.001
+    epsilon_bounds: float = 0.01
     epsilon_mean: float = 0.0025
     epsilon_cov: float = 1e-5
     epsilon_policy: float = 0.01
