@@ -133,7 +133,7 @@ def test_resume_passes_the_folder_and_the_new_total(trainer: Trainer, tmp_path: 
     folder = RunFolder.create(tmp_path / "r", env="Walker-v0", seed=0)
     folder.write_config("Walker-v0", Config())
     assert cli.main(["resume", str(folder.path), "--steps", "9000"]) == 0
-    assert trainer.given == {"subject": folder.path, "steps": 9000}
+    assert trainer.given == {"subject": folder.path, "env": None, "steps": 9000}
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -216,8 +216,8 @@ def test_bad_usage_is_told_and_exit_code_2(
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     given: dict[str, Any] = {}
 
-    def fake(run_dir: Path, **options: Any) -> Evaluation:
-        given.update(run_dir=run_dir, **options)
+    def fake(run_dir: Path, env: str | None, **options: Any) -> Evaluation:
+        given.update(run_dir=run_dir, env=env, **options)
         return RESULT
 
     monkeypatch.setattr(evaluate, "evaluate", fake)
@@ -229,7 +229,7 @@ def test_evaluate_prints_one_json_object(
 ) -> None:
     words = ["evaluate", "r", "--episodes", "2", "--seed", "5", "--json", "--best"]
     assert cli.main(words) == 0
-    assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True}
+    assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True, "env": None}
     printed = json.loads(capsys.readouterr().out)
     expected = {"env": "Walker-v0", "episodes": 2, "mean": 1.5, "std": 0.5, "min": 1.0, "max": 2.0}
     assert printed == expected | {"returns": [1.0, 2.0], "lengths": [10, 20], "steps": 30}

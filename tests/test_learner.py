@@ -12,7 +12,7 @@ from posteriori import Config, Mpo
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.networks import Torso
 from posteriori.models.scaling import Scaling
-from posteriori.runs import checkpoint
+from posteriori.runs.arrays import flatten, unflatten
 from posteriori.runs.assemble import assemble
 from posteriori.runs.learner import Learner
 
@@ -64,14 +64,14 @@ def learn(learner: Learner, seeds: range) -> Learner:
 
 def numbers(tree: PyTree) -> dict[str, np.ndarray]:
     """Return a tree's arrays in copies."""
-    return {name: np.array(x) for name, x in checkpoint.flatten(tree).items()}
+    return {name: np.array(x) for name, x in flatten(tree).items()}
 
 
 def test_learning_goes_on_from_saved_arrays_as_if_never_stopped() -> None:
     through = learn(new_learner(), range(6))
-    saved = checkpoint.flatten(learn(new_learner(), range(3)).state)
+    saved = flatten(learn(new_learner(), range(3)).state)
     resumed = new_learner()
-    resumed.restore(checkpoint.unflatten(resumed.state, saved))
+    resumed.restore(unflatten(resumed.state, saved))
     learn(resumed, range(3, 6))
     want, have = numbers(through.state), numbers(resumed.state)
     assert want.keys() == have.keys()
@@ -97,7 +97,7 @@ def test_an_update_is_compiled_once() -> None:
     learn(learner, range(1, 4))
     learner.metrics()
     learn(learner, range(4, 6))
-    learner.restore(checkpoint.unflatten(learner.state, checkpoint.flatten(learner.state)))
+    learner.restore(unflatten(learner.state, flatten(learner.state)))
     learn(learner, range(6, 8))
     assert len(calls) == traced
 
