@@ -103,7 +103,8 @@ def test_a_run_goes_on_with_the_segments_that_it_was_restored_from(tmp_path: Pat
     segments.restore(disk.folder, disk.sums, disk.parts)
     add(again, 2, rng)
     assert len(disk.save(segments, 2)["replay-0000000002"]["valid"]) < again.added.sum()
-    assert disk.load(last := ring())
+    last = ring()
+    assert disk.load(last)
     np.testing.assert_array_equal(last.rows.obs, again.rows.obs)
 
 

@@ -128,7 +128,7 @@ def wrong(original: Original, loop: Any, rows: list[dict[str, Any]], told: list[
     if problem := wrong_replay(loop.gathering.replay, replay(parts, 30), told):
         return problem
     expected = [row for row in original.rows if row["step"] <= loop.steps]
-    if rows != expected and not (told and all(row in expected for row in rows)):
+    if rows != expected and not any("metrics.jsonl" in text for text in told):
         return "rows of metrics were changed or lost without a word"
     return ""
 
@@ -349,7 +349,7 @@ def case(original: Original, folder: Path, seed: int) -> tuple[str, str]:
     other = [w for w in caught if not issubclass(w.category, RunWarning)]
     assert not other, f"another warning: {other[0].message}"
     if not forged and (problem := wrong(original, loop, rows, told)):
-        raise AssertionError(f"silent acceptance: {problem} (warnings: {told})")
+        raise AssertionError(f"silent acceptance after {what}: {problem} (warnings: {told})")
     return what, "loaded with a warning" if told else "loaded"
 
 

@@ -78,6 +78,19 @@ class RunFolder:
             )
         return folder
 
+    def refuse_links(self) -> None:
+        """Refuse to write where a link leads out of the folder, which may be someone else's.
+
+        Raises:
+            ValueError: one of its files or folders is a link.
+        """
+        for path in self.path.iterdir():
+            if path.is_symlink() and not path.name.endswith(".tmp"):
+                raise ValueError(
+                    f"{path} must lie in the run's folder, but it is a link to {path.resolve()}. "
+                    "Put a copy in its place, or link the whole folder."
+                )
+
     def write_config(self, env_id: str, config: "Config") -> None:
         """Record what repeats the run: settings, versions, source, machine and command."""
         record = {

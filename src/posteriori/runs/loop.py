@@ -118,8 +118,11 @@ class Loop:
     def _at_intervals(self, before: int) -> None:
         """Do what is due since the step count was `before`."""
         config = self.config
+        # The last row comes before the last checkpoint, which then vouches for it.
+        ending = self.steps >= config.steps or self.stopped()
+        if ending or self.steps // REPORT_EVERY > before // REPORT_EVERY:
+            self._report()
         for every, do in (
-            (REPORT_EVERY, self._report),
             (config.evaluate_every, self._evaluate),
             (config.checkpoint_every, self._try_to_save),
         ):

@@ -118,6 +118,7 @@ def resume(
         config = dataclasses.replace(config, steps=steps)
         check(config)
     env = trusted(name, env, folder.record)
+    folder.refuse_links()
     with held(folder.path):
         saved = newest_good(folder.checkpoints, fingerprint(config))
         step = saved.meta["steps"]

@@ -30,17 +30,13 @@ class JsonLines:
     Args:
         path: Of the file; a new one, unless the run is resumed.
         resume_step: The step that a run is resumed from; rows after it are dropped, since they
-            will come again. Lines that are no rows are dropped too, with a warning.
+            will come again. Lines that are no rows, or a row again, are dropped too. Both with a
+            warning.
     """
 
     def __init__(self, path: Path, *, resume_step: int | None = None):
         if resume_step is not None and path.exists():
-            rows, broken = _rows(path.read_bytes())
-            if broken:
-                numbers = ", ".join(map(str, broken))
-                warn(f"Each line of {path} must be a row, but {numbers} is none and is left out.")
-            kept = [row for row in rows if row["step"] <= resume_step]
-            write_atomically(path, "".join(map(_line, kept)).encode())
+            write_atomically(path, "".join(map(_line, _kept(path, resume_step))).encode())
         self._file = Appending(path, new=resume_step is None)
 
     def __call__(self, step: int, metrics: Row) -> None:
@@ -151,6 +147,26 @@ def _rows(data: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     if broken and broken[-1] == len(lines) and not data.endswith(b"\n"):
         broken.pop()
     return rows, broken
+
+
+def _kept(path: Path, resume_step: int) -> list[dict[str, Any]]:
+    """Return the rows that a resumed run goes on from, and warn of what is left out."""
+    rows, broken = _rows(path.read_bytes())
+    if broken:
+        numbers = ", ".join(map(str, broken))
+        warn(f"Each line of {path} must be a row, but these are not, and are left out: {numbers}.")
+    # By step and names: an evaluation has a row beside the one of its step.
+    once = {(row["step"], *row): row for row in rows}
+    if len(once) < len(rows):
+        warn(f"{path} must have each row once, but {len(rows) - len(once):,} came again: left out.")
+    kept = [row for row in once.values() if row["step"] <= resume_step]
+    if len(kept) < len(once):
+        reached = max(row["step"] for row in once.values())
+        warn(
+            f"The run had got to step {reached:,}; its newest sound checkpoint is of "
+            f"{resume_step:,}. What came after is done again."
+        )
+    return kept
 
 
 def _row(line: bytes) -> dict[str, Any]:
