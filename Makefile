@@ -34,6 +34,7 @@ test-slow: .venv/.installed-dev  ## Run the slow tests, which train
 torture: .venv/.installed-dev  ## Kill runs and mutate their folders (KILLS=100 CASES=10000)
 	.venv/bin/python tests/torture/fuzz.py --cases $(CASES)
 	.venv/bin/python tests/torture/kill.py --kills $(KILLS)
+	.venv/bin/python tests/torture/disk.py
 
 test-oldest: .venv/.installed-dev  ## Run the tests with the oldest dependencies allowed
 	$(call test_outside_the_lock,oldest,lowest-direct,$(OLDEST_PYTHON))

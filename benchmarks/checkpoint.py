@@ -45,7 +45,7 @@ def main() -> None:
         loop.folder = RunFolder(path)
         loop.began = time.perf_counter()
         add(loop, args.rows)
-        first = seconds(lambda: save(loop, args.rows))
+        first = seconds(lambda: save(loop, args.rows))[0]
         pauses = []
         for n in range(1, args.saves + 1):
             add(loop, config.checkpoint_every)
@@ -54,7 +54,7 @@ def main() -> None:
         folder = loop.folder.checkpoints / f"{loop.steps:010d}"
         new = [f for f in folder.iterdir() if f.stat().st_nlink == 1]
         size = sum(f.stat().st_size for f in new)
-        plain = seconds(lambda: write(Path(path) / "plain", size))
+        plain = seconds(lambda: write(Path(path) / "plain", size))[0]
         report(loop, first, pauses, plain, size, config.checkpoint_every / args.steps_per_second)
     loop.close()
 
@@ -86,19 +86,26 @@ def write(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def seconds(do: Callable[[], None]) -> float:
-    """Return how long something takes."""
-    began = time.perf_counter()
+def seconds(do: Callable[[], None]) -> tuple[float, float]:
+    """Return how long something takes, and how much processor time."""
+    began, busy = time.perf_counter(), time.process_time()
     do()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - busy
 
 
 def report(
-    loop: Loop, first: float, pauses: list[float], plain: float, size: int, interval: float
+    loop: Loop,
+    first: float,
+    both: list[tuple[float, float]],
+    plain: float,
+    size: int,
+    interval: float,
 ) -> None:
     """Print the pauses."""
     held = int(np.minimum(loop.gathering.replay.added, loop.gathering.replay.share).sum())
+    pauses, busy = zip(*both, strict=True)
     median, worst = statistics.median(pauses), max(pauses)
+    print(f"processor time of a checkpoint: median {1e3 * statistics.median(busy):.0f} ms")
     print(f"replay of {held:,} rows; a checkpoint writes {size / 1e6:.1f} MB of new files")
     print(f"pause: median {1e3 * median:.0f} ms, worst {1e3 * worst:.0f} ms of {len(pauses)}")
     print(

@@ -17,6 +17,7 @@ from posteriori.runs import evaluate, run
 from posteriori.runs.config import PRESETS, Config
 from posteriori.runs.evaluate import Evaluation
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.notices import warn
 from posteriori.runs.run import Run, RunFailed
 
 RESULT = Evaluation("Walker-v0", 2, 1.5, 0.5, 1.0, 2.0, [1.0, 2.0], [10, 20], 30)
@@ -151,6 +152,28 @@ def test_a_run_interrupted_before_it_was_saved_promises_nothing(
     trainer.end = KeyboardInterrupt()
     assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminated_run_says_how_to_go_on_and_leaves_with_its_code(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.end = SystemExit(143)
+    Path("r/checkpoints").mkdir(parents=True)
+    assert fails(["train", "Walker-v0", "--run-dir", "r"]) == 143
+    assert capsys.readouterr().err.endswith("Continue with:\n  posteriori resume r\n")
+
+
+def test_a_warning_of_a_run_is_a_line_each_time(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned(subject: Any, **given: Any) -> Run:
+        for _ in range(2):
+            warn("the disk is full.")
+        return trainer(subject, **given)
+
+    monkeypatch.setattr(run, "train", warned)
+    assert cli.main(["train", "Walker-v0", "--quiet"]) == 0
+    assert capsys.readouterr().err == "warning: the disk is full.\n" * 2
 
 
 def test_a_failed_run_is_one_line_and_exit_code_1(
