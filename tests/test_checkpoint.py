@@ -332,6 +332,21 @@ def test_the_newest_few_are_kept_and_none_from_a_lost_future(tmp_path: Path) -> 
     assert {path.name for path in tmp_path.iterdir()} == {"0000000090", "0000000100", "notes"}
 
 
+def test_what_cannot_be_removed_is_named_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0000000090", "0000000100"):
+        (tmp_path / name).mkdir()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.warns(RunWarning, match="0000000090 is no longer needed, but cannot be removed"):
+        checkpoint.retain(tmp_path, tmp_path / "0000000100", keep=1)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_damaged_part_is_taken_from_the_checkpoint_before(folder: Path) -> None:
     later = folder.with_name("0000000020")
     checkpoint.write(later, PARTS, {"steps": 20})

@@ -64,7 +64,7 @@ def main() -> int:
                 print(f"full since step {FULL}: at step {FREE}, {newest.name} is whole")
                 os.unlink(disk / "ballast")
 
-        settings = UNLEARNED | {"steps": 1_000, "checkpoint_every": 100}
+        settings: dict[str, Any] = UNLEARNED | {"steps": 1_000, "checkpoint_every": 100}
         run = train(Counting, run_dir=disk / "run", sinks=[act], **settings)
         told = [str(w.message) for w in caught if issubclass(w.category, RunWarning)]
         rows = [row["step"] for row in read_rows(disk / "run" / "metrics.jsonl")]

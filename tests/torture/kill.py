@@ -3,10 +3,11 @@
     python tests/torture/kill.py --kills 100
 
 A small run of Pendulum-v1 with small networks, rows of metrics and checkpoints every few steps, is
-killed (SIGKILL) at random moments and resumed, over and over, in the same folder. After each kill:
-every checkpoint that has its name is whole, the newest is no older than before and at most an
-interval behind the last row of metrics, and the rows have every step once. At the end the curves of
-TensorBoard, with what it is told to forget, must be those rows.
+killed (SIGKILL) at random moments, half of them while a checkpoint is being written, and resumed,
+over and over, in the same folder. After each kill: every checkpoint that has its name is whole, the
+newest is no older than before and at most an interval behind the last row of metrics, and the rows
+have every step once. At the end the curves of TensorBoard, with what it is told to forget, must be
+those rows.
 
 Each life is a process of its own. It is forked from one that has imported JAX but not used it,
 which saves seconds of imports each time.
@@ -76,6 +77,8 @@ def kill_one(folder: Path, rng: random.Random) -> None:
         wait_for_save(folder, pid)
         period = (time.monotonic() - began) / n
     time.sleep(rng.uniform(0, 1.5 * period))
+    if rng.random() < 0.5:
+        wait_for_write(folder, pid)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status), f"a life ended by itself: {status}"
@@ -85,9 +88,21 @@ def wait_for_save(folder: Path, pid: int) -> None:
     """Wait until a life has written its next checkpoint."""
     before = steps_saved(folder)
     while steps_saved(folder) == before:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            raise AssertionError("a life ended by itself")
+        refuse_end(pid)
         time.sleep(0.03)
+
+
+def wait_for_write(folder: Path, pid: int) -> None:
+    """Wait until a life writes a checkpoint."""
+    while not any(name.startswith(".writing-") for name in os.listdir(folder / "checkpoints")):
+        refuse_end(pid)
+        time.sleep(0.001)
+
+
+def refuse_end(pid: int) -> None:
+    """Raise if a life has ended by itself."""
+    if os.waitpid(pid, os.WNOHANG)[0]:
+        raise AssertionError("a life ended by itself")
 
 
 def steps_saved(folder: Path) -> int:

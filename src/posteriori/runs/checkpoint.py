@@ -192,13 +192,18 @@ def newest_part(checkpoints: Path, part: str) -> tuple[Arrays, dict[str, Any]]:
 
 def retain(checkpoints: Path, newest: Path, keep: int) -> None:
     """Keep so many checkpoints up to the newest; remove the others, and what was left half done."""
-    steps = [path for path in newest_first(checkpoints) if int(path.name) <= int(newest.name)]
-    for path in checkpoints.glob("*"):
-        unfinished = path.name.startswith((".writing-", ".old-"))
-        if unfinished or (_STEP.fullmatch(path.name) and path not in steps[:keep]):
+    for path in checkpoints.glob(".*-*"):
+        if path.name.startswith((".writing-", ".old-")):
+            _remove(path)
+    every = newest_first(checkpoints)
+    kept = [path for path in every if int(path.name) <= int(newest.name)][:keep]
+    for path in every:
+        if path not in kept:
             # First without its name, so that no part of one is taken for a whole.
-            old = path if unfinished else path.rename(path.with_name(f".old-{path.name}"))
-            _remove(old)
+            try:
+                _remove(path.rename(path.with_name(f".old-{path.name}")))
+            except OSError as error:
+                warn(f"{path} is no longer needed, but cannot be removed: {error}.")
 
 
 def _refuse_non_finite(parts: Mapping[str, Arrays]) -> None:

@@ -46,8 +46,10 @@ def held(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise FolderInUse(_in_use(folder, _read(file))) from error
         _take_over(folder, file)
-        yield
-        os.ftruncate(file, 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(file, 0)
     finally:
         _files.discard(file)
         os.close(file)

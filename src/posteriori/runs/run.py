@@ -117,13 +117,13 @@ def resume(
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
         check(config)
-    env = trusted(name, env, folder.record)
+    named = trusted(name, env, folder.record)
     folder.refuse_links()
     with held(folder.path):
         saved = newest_good(folder.checkpoints, fingerprint(config))
         step = saved.meta["steps"]
         fresh_seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
-        loop = _loop(env, config, evaluation_env, torso, seed=fresh_seed)
+        loop = _loop(named, config, evaluation_env, torso, seed=fresh_seed)
         restore(loop, saved, fresh_seed)
         check_mark(folder.metrics, saved.meta["metrics"])
         return _run(loop, folder, sinks, resumed_at=step)
