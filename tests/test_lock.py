@@ -18,12 +18,11 @@ import os, subprocess, sys, time
 from pathlib import Path
 from posteriori.runs.lock import held
 with held(Path(sys.argv[1])):
-    if "fork" in sys.argv:
-        if os.fork() == 0:
-            time.sleep(30)  # a worker that outlives the run
-            os._exit(0)
+    if "fork" in sys.argv and os.fork():
+        time.sleep(30)  # the worker says when it has begun, and outlives this
     print("held", flush=True)
     time.sleep(30)
+    os._exit(0)
 """
 
 

@@ -6,8 +6,8 @@ A small run of Pendulum-v1 with small networks, rows of metrics and checkpoints 
 killed (SIGKILL) at random moments, half of them while a checkpoint is being written, and resumed,
 over and over, in the same folder. After each kill: every checkpoint that has its name is whole, the
 newest is no older than before and at most an interval behind the last row of metrics, and the rows
-have every step once. At the end the curves of TensorBoard, with what it is told to forget, must be
-those rows.
+have every step once. At the end a few lives are stopped by SIGTERM, which must save the step and
+leave with 143, and the curves of TensorBoard, with what it is told to forget, must be those rows.
 
 Each life is a process of its own. It is forked from one that has imported JAX but not used it,
 which saves seconds of imports each time.
@@ -60,6 +60,8 @@ def live(folder: Path) -> NoReturn:
             resume(folder)
         else:
             train("Pendulum-v1", run_dir=folder, **SETTINGS)
+    except SystemExit as stop:
+        os._exit(stop.code if isinstance(stop.code, int) else 1)
     except BaseException as error:
         print(f"a life ended by itself: {error!r}", flush=True)
         os._exit(1)
@@ -82,6 +84,22 @@ def kill_one(folder: Path, rng: random.Random) -> None:
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(status), f"a life ended by itself: {status}"
+
+
+def stop_one(folder: Path) -> float:
+    """Start a life and end it by SIGTERM; return the seconds that it took to save and leave."""
+    pid = os.fork()
+    if pid == 0:
+        live(folder)
+    wait_for_save(folder, pid)
+    began = time.monotonic()
+    os.kill(pid, signal.SIGTERM)
+    _, status = os.waitpid(pid, 0)
+    took = time.monotonic() - began
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGTERM
+    rows = [row["step"] for row in read_rows(folder / "metrics.jsonl")]
+    assert steps_saved(folder) == rows[-1], "what was done is not saved"
+    return took
 
 
 def wait_for_save(folder: Path, pid: int) -> None:
@@ -152,6 +170,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--stops", type=int, default=5, help="lives ended by SIGTERM at the end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-updates", action="store_true", help="only act: lives begin sooner")
     args = parser.parse_args()
@@ -170,11 +189,15 @@ def main() -> int:
             inside += writing
             print(json.dumps({"kill": n, "saved": saved, "lost": lost, "in write": writing}))
             sys.stdout.flush()
+        stops = [stop_one(folder) for _ in range(args.stops)]
         rows = [row["step"] for row in read_rows(folder / "metrics.jsonl")]
         assert curves(folder) == rows, "TensorBoard shows other steps than metrics.jsonl has"
     print(
         f"{args.kills} kills, {inside} inside a write; every resume worked; {saved:,} steps; lost: "
         f"{max(losses)} steps at most, interval {CHECKPOINT}"
+    )
+    print(
+        f"{len(stops)} stops by SIGTERM: exit code 143 after {max(stops, default=0):.1f} s at most"
     )
     return 0
 
