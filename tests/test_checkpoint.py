@@ -106,7 +106,11 @@ def change_a_count(folder: Path) -> None:
         ),
         (
             lambda folder: edit(folder, parts={"../../policy": "0"}),
-            "must be names of files beside it, but they are ['../../policy']",
+            "must be names of files beside it, but they are {'../../policy': '0'}",
+        ),
+        (
+            lambda folder: edit(folder, parts="policy"),
+            "must be names of files beside it, but they are 'policy'",
         ),
         (
             lambda folder: (folder / "replay-0000000010.safetensors").unlink(),
@@ -137,6 +141,7 @@ def change_a_count(folder: Path) -> None:
         "count",
         "other step",
         "path",
+        "no parts",
         "no part",
         "no meta",
         "cut meta",

@@ -221,11 +221,11 @@ def _seal(meta: Mapping[str, Any]) -> str:
 
 def _check_meta(folder: Path, meta: Mapping[str, Any]) -> None:
     """Refuse what only somebody who means harm, or who renames folders, can have written."""
-    names = re.compile(r"[a-z]+(-[0-9]+)?")
-    if not all(names.fullmatch(part) for part in meta["parts"]):
+    names, parts = re.compile(r"[a-z]+(-[0-9]+)?"), meta["parts"]
+    if not isinstance(parts, dict) or not all(map(names.fullmatch, parts)):
         raise CheckpointError(
             f"the parts in {folder / 'meta.json'} must be names of files beside it, but they are "
-            f"{list(meta['parts'])!r:.200}."
+            f"{parts!r:.200}."
         )
     if meta["steps"] != int(folder.name):
         raise CheckpointError(
