@@ -1,5 +1,6 @@
 """Runs that take a second or two, and an environment whose every number is known."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ RETURN = 15.0  # 1 + 2 + 3 + 4 + 5
 def small_run(env: Any, run_dir: Path, **settings: Any) -> Run:
     """Train for a moment, or not at all with `UNLEARNED` settings."""
     return train(env, run_dir=run_dir, **(SMALL | settings))
+
+
+def replay(parts: Mapping[str, Mapping[str, NDArray]], share: int) -> dict[str, NDArray]:
+    """Return the rows of a checkpoint's segments by environment, the newest `share` of each."""
+    segments = [parts[name] for name in sorted(parts) if name.startswith("replay-")]
+    added = segments[-1]["last"]
+    rows: dict[str, list[list[NDArray]]] = {}
+    for one in segments:
+        edges = np.cumsum(one["last"] - one["first"])[:-1]
+        for name in ("obs", "action", "reward", "discount", "valid"):
+            for e, new in enumerate(np.split(one[name], edges)):
+                rows.setdefault(name, [[] for _ in added])[e].extend(new)
+    return {"added": added} | {k: np.array([e[-share:] for e in v]) for k, v in rows.items()}
 
 
 def timeless(run_dir: Path) -> list[dict[str, Any]]:

@@ -1,29 +1,40 @@
 """Checkpoints: what is read is what was written, or an error says why not."""
 
+import errno
+import hashlib
+import itertools
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from posteriori.runs import checkpoint
-from posteriori.runs.checkpoint import CheckpointError
+from posteriori.runs.checkpoint import CheckpointError, OtherFormat
+from posteriori.runs.folder import canonical
+from posteriori.runs.notices import RunWarning
 
+STEP = "0000000010"
 PARTS = {
     "policy": {"w": np.arange(6, dtype=np.float32).reshape(2, 3)},
-    "replay": {"valid": np.array([True, False]), "count": np.asarray(7)},
+    "replay-0000000010": {"valid": np.array([True, False]), "count": np.asarray(7)},
 }
+META = {"steps": 10}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a written checkpoint of two parts."""
-    checkpoint.write(tmp_path / "0000000010", PARTS, {"steps": 10})
-    return tmp_path / "0000000010"
+    checkpoint.write(tmp_path / STEP, PARTS, META)
+    return tmp_path / STEP
 
 
 def test_a_checkpoint_gives_back_what_was_written(folder: Path) -> None:
@@ -37,14 +48,14 @@ def test_a_checkpoint_gives_back_what_was_written(folder: Path) -> None:
 
 
 def test_one_part_is_read_alone(folder: Path) -> None:
-    (folder / "replay.safetensors").unlink()
+    (folder / "replay-0000000010.safetensors").unlink()
     assert checkpoint.read(folder, only="policy")[0].keys() == {"policy"}
 
 
 def test_an_array_that_is_not_contiguous_keeps_its_order(tmp_path: Path) -> None:
     array = np.arange(6.0).reshape(2, 3).T
-    checkpoint.write(tmp_path / "x", {"part": {"a": array}}, {})
-    np.testing.assert_array_equal(checkpoint.read(tmp_path / "x")[0]["part"]["a"], array)
+    checkpoint.write(tmp_path / STEP, {"part": {"a": array}}, META)
+    np.testing.assert_array_equal(checkpoint.read(tmp_path / STEP)[0]["part"]["a"], array)
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -61,10 +72,18 @@ def cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def change_format(folder: Path) -> None:
-    """Pretend that a later version wrote it."""
-    meta = json.loads((folder / "meta.json").read_text())
-    (folder / "meta.json").write_text(json.dumps(meta | {"format": 99}))
+def edit(folder: Path, **changes: object) -> None:
+    """Change the meta.json as somebody would who knows the format."""
+    meta = json.loads((folder / "meta.json").read_text()) | changes
+    meta.pop("sha256")
+    sha256 = hashlib.sha256(canonical(meta)).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta | {"sha256": sha256}))
+
+
+def change_a_count(folder: Path) -> None:
+    """Change a digit of the meta.json."""
+    text = (folder / "meta.json").read_text()
+    (folder / "meta.json").write_text(text.replace('"steps": 10', '"steps": 11'))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +92,28 @@ def change_format(folder: Path) -> None:
         (flip_a_byte, "policy.safetensors must have the checksum of its meta.json, but it differs"),
         (cut, "policy.safetensors must have the checksum of its meta.json, but it differs"),
         (
-            change_format,
-            "must be a checkpoint of format 1, but it is of format 99. Use the version",
+            lambda folder: edit(folder, format=99),
+            "must be a checkpoint of format 2, but it is of format 99. Use the version",
         ),
         (
-            lambda folder: (folder / "replay.safetensors").unlink(),
+            lambda folder: (folder / "meta.json").write_text('{"format": 1, "sha256": {}}'),
+            "must be a checkpoint of format 2, but it is of format 1. Use the version",
+        ),
+        (change_a_count, "meta.json must have the checksum of its meta.json, but it differs"),
+        (
+            lambda folder: edit(folder, steps=11),
+            "must have the name of its step, but its step is 11",
+        ),
+        (
+            lambda folder: edit(folder, parts={"../../policy": "0"}),
+            "must be names of files beside it, but they are {'../../policy': '0'}",
+        ),
+        (
+            lambda folder: edit(folder, parts="policy"),
+            "must be names of files beside it, but they are 'policy'",
+        ),
+        (
+            lambda folder: (folder / "replay-0000000010.safetensors").unlink(),
             "must be a complete checkpoint, but: FileNotFoundError",
         ),
         (
@@ -85,7 +121,7 @@ def change_format(folder: Path) -> None:
             "must be a complete checkpoint, but: FileNotFoundError",
         ),
         (
-            lambda folder: (folder / "meta.json").write_text('{"format": 1'),
+            lambda folder: (folder / "meta.json").write_text('{"format": 2'),
             "must be a complete checkpoint, but: JSONDecodeError",
         ),
         (
@@ -97,7 +133,21 @@ def change_format(folder: Path) -> None:
             "must be a complete checkpoint, but: UnicodeDecodeError",
         ),
     ],
-    ids=["byte", "cut", "format", "no part", "no meta", "cut meta", "other meta", "binary meta"],
+    ids=[
+        "byte",
+        "cut",
+        "newer",
+        "older",
+        "count",
+        "other step",
+        "path",
+        "no parts",
+        "no part",
+        "no meta",
+        "cut meta",
+        "other meta",
+        "binary meta",
+    ],
 )
 def test_a_damaged_checkpoint_is_refused(
     folder: Path, damage: Callable[[Path], object], text: str
@@ -108,21 +158,157 @@ def test_a_damaged_checkpoint_is_refused(
 
 
 def test_a_part_that_was_not_saved_is_refused(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="must be a complete checkpoint, but: KeyError"):
+    with pytest.raises(CheckpointError, match="must hold learner, but it holds policy, replay-"):
         checkpoint.read(folder, only="learner")
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+# --- What the disk does -----------------------------------------------------------------------
 
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
-    with pytest.raises(CheckpointError, match=r"must be writable, but: .*No space left"):
-        checkpoint.write(folder, PARTS, {"steps": 11})
-    assert checkpoint.read(folder)[1]["steps"] == 10
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+class Killed(BaseException):
+    """Stands for a kill: nothing is tidied up after it."""
+
+
+def operations(monkeypatch: pytest.MonkeyPatch, last: int, end: BaseException) -> list[str]:
+    """Let so many operations on the disk happen, and raise at the next; return what was asked."""
+    asked: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            asked.append(name)
+            if len(asked) > last:
+                raise end
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, operation)
+
+    for owner, names in ((Path, ("mkdir", "rename", "unlink")), (os, ("link", "fsync", "rmdir"))):
+        for name in names:
+            counted(owner, name)
+    counted(shutil, "rmtree")
+    return asked
+
+
+def save(folder: Path, step: int, value: float) -> None:
+    """Write a checkpoint and keep two, as a run does."""
+    here = folder / f"{step:010d}"
+    before = folder / f"{step - 10:010d}" / "rows.safetensors"
+    sha256 = hashlib.sha256(before.read_bytes()).hexdigest() if before.exists() else ""
+    links = {"rows": (before, sha256)} if before.exists() else {}
+    parts = {"policy": {"w": np.full(3, value)}}
+    if not links:
+        parts["rows"] = {"r": np.arange(4.0)}
+    checkpoint.write(here, parts, {"steps": step}, links)
+    checkpoint.retain(folder, here, keep=2)
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["new", "over a damaged one"])
+def test_a_kill_at_any_operation_leaves_a_checkpoint(tmp_path: Path, stale: bool) -> None:
+    done, kills = False, 0
+    while not done:
+        folder = tmp_path / str(kills)
+        for step in (10, 20, 30):
+            save(folder, step, step)
+        if stale:
+            damaged = folder / "0000000040"
+            damaged.mkdir()
+            (damaged / "meta.json").touch()
+        with pytest.MonkeyPatch.context() as patch:
+            operations(patch, kills, Killed())
+            try:
+                save(folder, 40, 40)
+                done = True
+            except Killed:
+                kills += 1
+        arrays, meta = newest(folder, stale=stale)
+        assert meta["steps"] in (30, 40)
+        np.testing.assert_array_equal(arrays["w"], np.full(3, meta["steps"]))
+        # What was left half done is no hindrance, and does not stay.
+        save(folder, 50, 50)
+        assert newest(folder)[1]["steps"] == 50
+        assert all(path.name.isdigit() for path in folder.iterdir())
+        assert len(list(folder.iterdir())) == 2
+    assert kills >= 8  # each file's flush, links, folders, renames, removal
+
+
+def newest(folder: Path, *, stale: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the newest checkpoint, all of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if stale else "error", RunWarning)
+        arrays, meta = checkpoint.newest_part(folder, "policy")
+    checkpoint.read(folder / f"{meta['steps']:010d}")
+    return arrays, meta
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EFBIG, errno.EIO])
+def test_a_write_that_fails_at_any_operation_leaves_the_old_checkpoints(
+    tmp_path: Path, error: int
+) -> None:
+    for failing in range(3):  # the flush of a part, of meta.json and of their folder
+        folder = tmp_path / str(failing)
+        for step in (10, 20):
+            save(folder, step, step)
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.MonkeyPatch.context() as patch:
+            fail_at(patch, failing, OSError(error, os.strerror(error)))
+            with pytest.raises(CheckpointError, match=os.strerror(error)):
+                save(folder, 30, 30)
+        assert sorted(path.name for path in folder.iterdir()) == before
+        assert newest(folder)[1]["steps"] == 20
+        save(folder, 30, 30)
+        assert newest(folder)[1]["steps"] == 30
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, which: int, error: OSError) -> None:
+    """Have the disk refuse one of the flushes, and what follows it."""
+    original, count = os.fsync, itertools.count()
+
+    def refuse(file: int) -> None:
+        if next(count) >= which:
+            raise error
+        original(file)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def test_the_error_of_a_full_disk_names_the_path_and_the_bytes(folder: Path) -> None:
+    script = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from posteriori.runs import checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    checkpoint.write(Path({str(folder.parent)!r}) / "0000000020",
+                     {{"policy": {{"w": np.zeros(100_000)}}}}, {{"steps": 20}})
+except checkpoint.CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    text = r"checkpoint .*/0000000020 needs 800,\d+ bytes, but: .*File too large \([\d,]+ bytes are"
+    assert re.search(text, done.stdout), done.stdout
+    assert newest(folder.parent)[1]["steps"] == 10
+
+
+def test_files_are_shared_by_links_or_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 10, 1)
+    save(tmp_path, 20, 2)
+    files = [tmp_path / f"{step:010d}" / "rows.safetensors" for step in (10, 20, 30)]
+    assert files[0].samefile(files[1])
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    save(tmp_path, 30, 3)
+    assert not files[1].samefile(files[2])
+    assert checkpoint.read(files[2].parent)[0]["rows"]["r"].tolist() == [0, 1, 2, 3]
 
 
 def test_a_number_that_is_none_is_not_saved(folder: Path) -> None:
@@ -132,54 +318,58 @@ def test_a_number_that_is_none_is_not_saved(folder: Path) -> None:
 
 
 def test_the_newest_step_is_the_latest(tmp_path: Path) -> None:
-    for name in ("0000000090", "0000000100", "best", ".writing-0000000200-1"):
-        checkpoint.write(tmp_path / name, PARTS, {})
+    for name in ("0000000090", "0000000100", "²", "best", ".writing-0000000200"):
+        (tmp_path / name).mkdir()
     assert checkpoint.latest(tmp_path).name == "0000000100"
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".writing-0000000200-1").mkdir()
+    (tmp_path / ".writing-0000000200").mkdir()
     with pytest.raises(CheckpointError, match=r"must hold a checkpoint, .* train it again"):
         checkpoint.latest(tmp_path)
 
 
-def test_only_the_newest_step_and_the_best_are_kept(tmp_path: Path) -> None:
-    names = ("0000000090", "0000000100", "best", ".writing-0000000200-1", ".old-best-1")
-    for name in names:
+def test_the_newest_few_are_kept_and_none_from_a_lost_future(tmp_path: Path) -> None:
+    names = ("0000000080", "0000000090", "0000000100", "0000000110", "notes")
+    for name in (*names, ".writing-0000000200", ".old-0000000070"):
         (tmp_path / name).mkdir()
-    checkpoint.keep_only(tmp_path, tmp_path / "0000000100")
-    assert {path.name for path in tmp_path.iterdir()} == {"0000000100", "best"}
+    checkpoint.retain(tmp_path, tmp_path / "0000000100", keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"0000000090", "0000000100", "notes"}
 
 
-def test_a_tree_comes_back_from_its_arrays() -> None:
-    tree = {"w": jnp.arange(3.0), "n": (jnp.asarray(2),), "key": jax.random.key(3)}
-    template = {"w": jnp.zeros(3), "n": (jnp.asarray(0),), "key": jax.random.key(0)}
-    back = checkpoint.unflatten(template, checkpoint.flatten(tree))
-    np.testing.assert_array_equal(back["w"], tree["w"])
-    assert int(back["n"][0]) == 2
-    # Alike keys draw alike.
-    assert jax.random.normal(back["key"]) == jax.random.normal(jax.random.key(3))
+def test_what_cannot_be_removed_is_named_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0000000090", "0000000100"):
+        (tmp_path / name).mkdir()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.warns(RunWarning, match="0000000090 is no longer needed, but cannot be removed"):
+        checkpoint.retain(tmp_path, tmp_path / "0000000100", keep=1)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    ("saved", "text"),
-    [
-        (np.zeros(4, np.float32), "['w'] must be float32[3], but it is float32[4]. Load"),
-        (np.zeros(3, np.float64), "['w'] must be float32[3], but it is float64[3]. Load"),
-        (
-            None,
-            "['w'] must be float32[3], but it is missing. Load the checkpoint with the settings",
-        ),
-    ],
-)
-def test_arrays_that_do_not_fit_are_refused_by_name(saved: np.ndarray | None, text: str) -> None:
-    arrays = {} if saved is None else {"['w']": saved}
-    with pytest.raises(CheckpointError, match=re.escape(text)):
-        checkpoint.unflatten({"w": jnp.zeros(3)}, arrays)
+def test_a_damaged_part_is_taken_from_the_checkpoint_before(folder: Path) -> None:
+    later = folder.with_name("0000000020")
+    checkpoint.write(later, PARTS, {"steps": 20})
+    cut(later)
+    with pytest.warns(
+        RunWarning, match=r"0000000020/policy.* differs: it is damaged. Here 0+10 is"
+    ):
+        assert checkpoint.newest_part(folder.parent, "policy")[1]["steps"] == 10
+    cut(folder)
+    with pytest.raises(
+        CheckpointError, match=r"0000000020/policy.*No checkpoint in .* has it whole"
+    ):
+        checkpoint.newest_part(folder.parent, "policy")
 
 
-def test_a_generator_goes_on_where_it_was_saved() -> None:
-    rng = np.random.default_rng(5)
-    rng.normal(size=3)
-    again = checkpoint.rng_from_array(checkpoint.rng_to_array(rng))
-    np.testing.assert_array_equal(again.normal(size=10), rng.normal(size=10))
+def test_a_checkpoint_of_another_version_is_not_passed_over(folder: Path) -> None:
+    later = folder.with_name("0000000020")
+    checkpoint.write(later, PARTS, {"steps": 20})
+    edit(later, format=3)
+    with pytest.raises(OtherFormat, match=r"it is of format 3\. Use the version"):
+        checkpoint.newest_part(folder.parent, "policy")

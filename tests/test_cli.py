@@ -17,6 +17,7 @@ from posteriori.runs import evaluate, run
 from posteriori.runs.config import PRESETS, Config
 from posteriori.runs.evaluate import Evaluation
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.notices import warn
 from posteriori.runs.run import Run, RunFailed
 
 RESULT = Evaluation("Walker-v0", 2, 1.5, 0.5, 1.0, 2.0, [1.0, 2.0], [10, 20], 30)
@@ -133,7 +134,7 @@ def test_resume_passes_the_folder_and_the_new_total(trainer: Trainer, tmp_path: 
     folder = RunFolder.create(tmp_path / "r", env="Walker-v0", seed=0)
     folder.write_config("Walker-v0", Config())
     assert cli.main(["resume", str(folder.path), "--steps", "9000"]) == 0
-    assert trainer.given == {"subject": folder.path, "steps": 9000}
+    assert trainer.given == {"subject": folder.path, "env": None, "steps": 9000}
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -151,6 +152,28 @@ def test_a_run_interrupted_before_it_was_saved_promises_nothing(
     trainer.end = KeyboardInterrupt()
     assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminated_run_says_how_to_go_on_and_leaves_with_its_code(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer.end = SystemExit(143)
+    Path("r/checkpoints").mkdir(parents=True)
+    assert fails(["train", "Walker-v0", "--run-dir", "r"]) == 143
+    assert capsys.readouterr().err.endswith("Continue with:\n  posteriori resume r\n")
+
+
+def test_a_warning_of_a_run_is_a_line_each_time(
+    trainer: Trainer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warned(subject: Any, **given: Any) -> Run:
+        for _ in range(2):
+            warn("the disk is full.")
+        return trainer(subject, **given)
+
+    monkeypatch.setattr(run, "train", warned)
+    assert cli.main(["train", "Walker-v0", "--quiet"]) == 0
+    assert capsys.readouterr().err == "warning: the disk is full.\n" * 2
 
 
 def test_a_failed_run_is_one_line_and_exit_code_1(
@@ -216,8 +239,8 @@ def test_bad_usage_is_told_and_exit_code_2(
 def evaluated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     given: dict[str, Any] = {}
 
-    def fake(run_dir: Path, **options: Any) -> Evaluation:
-        given.update(run_dir=run_dir, **options)
+    def fake(run_dir: Path, env: str | None, **options: Any) -> Evaluation:
+        given.update(run_dir=run_dir, env=env, **options)
         return RESULT
 
     monkeypatch.setattr(evaluate, "evaluate", fake)
@@ -229,7 +252,7 @@ def test_evaluate_prints_one_json_object(
 ) -> None:
     words = ["evaluate", "r", "--episodes", "2", "--seed", "5", "--json", "--best"]
     assert cli.main(words) == 0
-    assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True}
+    assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True, "env": None}
     printed = json.loads(capsys.readouterr().out)
     expected = {"env": "Walker-v0", "episodes": 2, "mean": 1.5, "std": 0.5, "min": 1.0, "max": 2.0}
     assert printed == expected | {"returns": [1.0, 2.0], "lengths": [10, 20], "steps": 30}

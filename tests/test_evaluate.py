@@ -19,10 +19,10 @@ from posteriori import GreedyPolicy, Run, evaluate, load_policy
 from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import make_reference
 from posteriori.models.distributions import DiagonalGaussian
-from posteriori.runs import checkpoint
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.evaluate import run_episodes
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.sinks import read_rows
 
 
 class Lengths(gym.Env):
@@ -176,8 +176,9 @@ def test_actions_are_in_the_units_of_the_environment(run: Run) -> None:
 
 def test_the_best_policy_is_the_one_of_the_best_evaluation(run: Run) -> None:
     best, last = load_policy(run.run_dir, best=True), load_policy(run.run_dir)
-    meta = checkpoint.read(run.run_dir / "checkpoints" / "best", only="policy")[1]
-    assert 50 <= meta["steps"] < 60
+    rows = [row for row in read_rows(run.run_dir / "metrics.jsonl") if "evaluation/mean" in row]
+    assert [row["evaluation/mean"] for row in rows] == [RETURN] * len(rows)  # the first is best
+    assert 50 <= rows[0]["step"] < 60 < run.steps
     assert (best(OBSERVATIONS) != last(OBSERVATIONS)).any()
 
 
@@ -217,7 +218,7 @@ def test_a_policy_refuses_what_is_no_observation(run: Run, obs: NDArray, text: s
 
 def test_a_best_policy_that_was_not_saved_is_refused(tmp_path: Path) -> None:
     small_run(Counting, tmp_path / "run", **(UNLEARNED | {"steps": 4}))
-    with pytest.raises(CheckpointError, match="best must be a complete checkpoint"):
+    with pytest.raises(CheckpointError, match=r"must hold best, but it holds .*policy"):
         load_policy(tmp_path / "run", best=True)
 
 

@@ -126,7 +126,7 @@ def test_missing_and_unknown_settings_are_named(tmp_path: Path) -> None:
     settings["mpo"]["epsilonn"] = settings["mpo"].pop("epsilon")
     edit(folder, settings=settings)
     with pytest.raises(
-        ValueError, match=r"mpo must .* no \['epsilon'\], and \['epsilonn'\] besides"
+        ValueError, match=r"mpo must .* it lacks epsilon and has epsilonn as well\. Restore"
     ):
         folder.read_config()
 

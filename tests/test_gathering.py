@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 from small_runs import LENGTH, RETURN, Counting
 
 from posteriori import Config
@@ -42,6 +43,20 @@ def actor(envs: VectorEnv) -> Actor:
     return Actor(agent.state.online.policy, Scaling.identity(3), agent.actions)
 
 
+def kept(one: Gathering) -> dict[str, NDArray]:
+    """Return the rows that replay holds, and how many were added."""
+    filled = int(min(one.replay.added.max(), one.replay.share))
+    rows = {k: v[:, :filled] for k, v in one.replay.rows._asdict().items()}
+    return rows | {"added": one.replay.added}
+
+
+def restored(one: Gathering, other: Gathering) -> Gathering:
+    """Return the other, gone on from what a checkpoint would keep of the one."""
+    other.restore(one.arrays())
+    other.replay.put(one.replay.since(np.zeros(ENVS, np.int64)))
+    return other
+
+
 def steps(one: Gathering, envs: VectorEnv, n: int) -> list[Any]:
     """Step n times; return what each step brought."""
     return [one.step(actor(envs)) for _ in range(n)]
@@ -60,14 +75,14 @@ def test_rewards_are_clipped_where_they_are_kept_and_not_where_they_are_reported
 ) -> None:
     one = gathering(envs, clip_rewards=2.5)
     progress = steps(one, envs, LENGTH)
-    np.testing.assert_array_equal(one.replay_arrays()["reward"], [[1, 2, 2.5, 2.5, 2.5]] * ENVS)
+    np.testing.assert_array_equal(kept(one)["reward"], [[1, 2, 2.5, 2.5, 2.5]] * ENVS)
     assert progress[-1].episodes[0].total == RETURN
 
 
 def test_scaling_is_that_of_the_rows_kept(envs: VectorEnv) -> None:
     one = gathering(envs)
     steps(one, envs, 9)
-    obs = one.replay_arrays()["obs"].reshape(-1, 3)
+    obs = kept(one)["obs"].reshape(-1, 3)
     scaling = one.scaling()
     np.testing.assert_allclose(scaling.mean, obs.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(scaling.std, obs.std(axis=0), rtol=1e-5)
@@ -88,7 +103,7 @@ def test_an_interruption_leaves_rows_to_bootstrap_from(envs: VectorEnv) -> None:
     steps(one, envs, 3)
     last = one.collector.obs.copy()
     one.interrupt(seed=1)
-    rows = one.replay_arrays()
+    rows = kept(one)
     np.testing.assert_array_equal(rows["valid"], [[True, True, True, False]] * ENVS)
     np.testing.assert_array_equal(rows["discount"], np.ones((ENVS, 4)))
     np.testing.assert_array_equal(rows["obs"][:, 3], last)
@@ -99,13 +114,10 @@ def test_an_interruption_leaves_rows_to_bootstrap_from(envs: VectorEnv) -> None:
 def test_what_was_gathered_comes_back(envs: VectorEnv) -> None:
     one = gathering(envs)
     steps(one, envs, 40)  # the ring of 30 rows an environment has been filled
-    arrays, replay = one.arrays(), one.replay_arrays()
-    other = gathering(envs, seed=5)
-    other.restore(
-        {k: v.copy() for k, v in arrays.items()}, {k: v.copy() for k, v in replay.items()}
-    )
+    arrays, replay = one.arrays(), kept(one)
+    other = restored(one, gathering(envs, seed=5))
     assert replay["valid"].shape == (ENVS, 30)
-    for have, want in ((other.arrays(), arrays), (other.replay_arrays(), replay)):
+    for have, want in ((other.arrays(), arrays), (kept(other), replay)):
         assert have.keys() == want.keys()
         for name in want:
             np.testing.assert_array_equal(have[name], want[name], err_msg=name)
@@ -126,51 +138,48 @@ def test_what_was_gathered_comes_back(envs: VectorEnv) -> None:
 def test_rows_go_on_where_the_ring_was(envs: VectorEnv) -> None:
     one = gathering(envs)
     steps(one, envs, 33)
-    other = gathering(envs)
-    other.restore(one.arrays(), one.replay_arrays())
-    kept = other.replay_arrays()["obs"].copy()
+    other = restored(one, gathering(envs))
+    before = kept(other)["obs"].copy()
     other.interrupt(seed=1)
-    now = other.replay_arrays()
-    changed = np.flatnonzero((now["obs"] != kept).any(axis=(0, 2)))
+    now = kept(other)
+    changed = np.flatnonzero((now["obs"] != before).any(axis=(0, 2)))
     assert changed.tolist() == [33 % 30]
     assert now["added"].tolist() == [34, 34]
-
-
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"replay_size": 40}, r"replay must have shape \[2, 20\], but have \[2, 30\]"),
-        ({"replay_size": 80}, r"replay must have shape \[2, 40\], but have \[2, 30\]"),
-    ],
-)
-def test_a_replay_of_another_size_is_refused(
-    envs: VectorEnv, settings: dict[str, Any], text: str
-) -> None:
-    one = gathering(envs)
-    steps(one, envs, 45)
-    other = gathering(envs, **settings)
-    with pytest.raises(CheckpointError, match=text):
-        other.restore(one.arrays(), one.replay_arrays())
 
 
 def test_other_environments_are_refused(envs: VectorEnv) -> None:
     one = gathering(envs)
     steps(one, envs, 3)
     three = make_vector(Counting, num_envs=3, seed=0)
-    with pytest.raises(
-        CheckpointError, match=r"observations must have shape \[3, 3\], but have \["
-    ):
-        Gathering(CONFIG, three, 2, 0).restore(one.arrays(), one.replay_arrays())
+    with pytest.raises(CheckpointError, match=r"obs must be float32\[3, 3\], but it is float32\["):
+        Gathering(CONFIG, three, 2, 0).restore(one.arrays())
     three.close()
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"noise.position": np.asarray(2**40)}, "noise.position must lie in noise.block"),
+        ({"over": np.zeros(ENVS)}, r"over must be bool\[2\], but it is float64\[2\]. Continue a"),
+        ({"rng": np.frombuffer(b"{}", np.uint8)}, "a generator must have the state of one, but"),
+        ({"rng": np.frombuffer(b"{", np.uint8)}, "a generator must have the state of one, but"),
+    ],
+)
+def test_what_no_run_has_saved_is_refused(
+    envs: VectorEnv, changes: dict[str, NDArray], text: str
+) -> None:
+    one = gathering(envs)
+    with pytest.raises(CheckpointError, match=text):
+        gathering(envs).restore(one.arrays() | changes)
+
+
 def test_the_same_seed_gathers_the_same(envs: VectorEnv) -> None:
-    kept = []
+    rows = []
     for seed in (0, 0, 1):
         one = gathering(envs, seed=seed)
         steps(one, envs, 7)
-        kept.append(one.replay_arrays())
-    first, again, other = kept
+        rows.append(kept(one))
+    first, again, other = rows
     for name in ("obs", "action"):
         np.testing.assert_array_equal(first[name], again[name])
         assert (first[name] != other[name]).any()
@@ -185,7 +194,7 @@ def test_discrete_actions_are_kept_as_one_hot_vectors() -> None:
     one = gathering(envs)
     for _ in range(3):
         one.step(policy)
-    action = one.replay_arrays()["action"]
+    action = kept(one)["action"]
     assert action.shape == (ENVS, 3, 2)
     np.testing.assert_array_equal(action.sum(axis=-1), np.ones((ENVS, 3)))
     envs.close()

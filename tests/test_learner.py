@@ -1,5 +1,7 @@
 """The learner: updates that can be stopped and continued, and are compiled once."""
 
+from pathlib import Path
+
 import equinox as eqx
 import gymnasium as gym
 import jax
@@ -13,6 +15,7 @@ from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.networks import Torso
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
+from posteriori.runs.arrays import flatten, unflatten
 from posteriori.runs.assemble import assemble
 from posteriori.runs.learner import Learner
 
@@ -64,20 +67,25 @@ def learn(learner: Learner, seeds: range) -> Learner:
 
 def numbers(tree: PyTree) -> dict[str, np.ndarray]:
     """Return a tree's arrays in copies."""
-    return {name: np.array(x) for name, x in checkpoint.flatten(tree).items()}
+    return {name: np.array(x) for name, x in flatten(tree).items()}
 
 
-def test_learning_goes_on_from_saved_arrays_as_if_never_stopped() -> None:
+def test_learning_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path: Path) -> None:
     through = learn(new_learner(), range(6))
-    saved = checkpoint.flatten(learn(new_learner(), range(3)).state)
+    saved = flatten(learn(new_learner(), range(3)).state)
+    checkpoint.write(tmp_path / "0000000003", {"learner": saved}, {"steps": 3})
     resumed = new_learner()
-    resumed.restore(checkpoint.unflatten(resumed.state, saved))
+    parts, _ = checkpoint.read(tmp_path / "0000000003")
+    resumed.restore(unflatten(resumed.state, parts["learner"]))
     learn(resumed, range(3, 6))
     want, have = numbers(through.state), numbers(resumed.state)
     assert want.keys() == have.keys()
     for name in want:
         np.testing.assert_array_equal(want[name], have[name], err_msg=name)
     assert resumed.updates == 6
+    # Parameters, target networks, optimiser, multipliers, count and random key are among them.
+    for field in (".online", ".target", ".log_alpha", ".optimiser", ".updates", ".key"):
+        assert any(name.startswith(field) for name in want), field
 
 
 def test_another_order_of_batches_learns_something_else() -> None:
@@ -97,7 +105,7 @@ def test_an_update_is_compiled_once() -> None:
     learn(learner, range(1, 4))
     learner.metrics()
     learn(learner, range(4, 6))
-    learner.restore(checkpoint.unflatten(learner.state, checkpoint.flatten(learner.state)))
+    learner.restore(unflatten(learner.state, flatten(learner.state)))
     learn(learner, range(6, 8))
     assert len(calls) == traced
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from posteriori.runs.notices import RunWarning
 from posteriori.runs.sinks import JsonLines, TensorBoard, read_rows
 
 # Generated code, of which type checkers see nothing.
@@ -57,8 +58,24 @@ def test_what_is_not_finite_is_null_and_comes_back_as_nan(tmp_path: Path) -> Non
 def test_a_resumed_run_has_each_row_once(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, 1000, 2000, 3000)
-    write(path, 3000, 4000, resume_step=2000)
+    text = r"had got to step 3,000; its newest sound checkpoint is of 2,000\. What came after is d"
+    with pytest.warns(RunWarning, match=text):
+        write(path, 3000, 4000, resume_step=2000)
     assert steps_in(path) == [1000, 2000, 3000, 4000]
+
+
+def test_what_is_no_row_or_a_row_again_is_left_out_of_a_resumed_run(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, 1000, 2000)
+    with path.open("a") as file:
+        file.write('{"step": 1000, "loss/critic": 500}\nnoise\n{"step": 3000, "loss": "x"}\n')
+    with pytest.warns(RunWarning) as told:
+        write(path, 3000, resume_step=2000)
+    assert [str(w.message).rpartition("jsonl must ")[2] for w in told] == [
+        "be a row, but these are not, and are left out: 4, 5.",
+        "have each row once, but 1 came again: left out.",
+    ]
+    assert steps_in(path) == [1000, 2000, 3000]
 
 
 def test_a_line_that_a_crash_cut_is_dropped(tmp_path: Path) -> None:

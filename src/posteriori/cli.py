@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
+from posteriori.runs.notices import told
+
 if TYPE_CHECKING:
     from posteriori.runs.config import Config
     from posteriori.runs.evaluate import Evaluation
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunEnv = Annotated[
+    str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="(default: the run's)")
+]
 Preset = Literal["default", "tutorial"]
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -28,7 +33,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code.
 
-    Codes: 0 done; 1 the run failed; 2 bad usage or bad input; 130 interrupted.
+    Codes: 0 done; 1 the run failed; 2 bad usage or bad input; 130 interrupted; 143 terminated.
 
     Args:
         arguments: Without the program's name; those of the process by default.
@@ -41,12 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"posteriori {version('posteriori')}")
         return 0
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            _commands(arguments),
-            prog="posteriori",
-            description="Train continuous-control policies with MPO (`--version`: which version).",
-            args=arguments,
-        )
+        with told():
+            tyro.extras.subcommand_cli_from_dict(
+                _commands(arguments),
+                prog="posteriori",
+                description="Train continuous-control policies with MPO (`--version`: which one).",
+                args=arguments,
+            )
         sys.stdout.flush()  # here, where a closed pipe is understood
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -67,6 +73,7 @@ def resume(
     steps: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the run's)")
     ] = None,
+    env: RunEnv = None,
     quiet: Flag = False,
 ) -> None:
     """Continue a run from its last checkpoint.
@@ -74,15 +81,16 @@ def resume(
     Args:
         run: The run's folder.
         steps: A new total of environment steps.
+        env: The environment; to be named where it imports a module, which runs its code.
         quiet: Show no progress, only the result.
     """
     from posteriori.runs.folder import RunFolder
     from posteriori.runs.run import resume as continue_run
 
-    env, config = RunFolder(run).read_config()
+    name, config = RunFolder(run).read_config()
     total = config.steps if steps is None else steps
-    start = partial(continue_run, run, steps=steps)
-    _follow(start, RunFolder(run), env, total, quiet=quiet)
+    start = partial(continue_run, run, env=env, steps=steps)
+    _follow(start, RunFolder(run), env or name, total, quiet=quiet)
 
 
 def evaluate(
@@ -90,6 +98,7 @@ def evaluate(
     *,
     episodes: int = 100,
     seed: int = 0,
+    env: RunEnv = None,
     json: Flag = False,
     best: Flag = False,
 ) -> None:
@@ -99,12 +108,13 @@ def evaluate(
         run: The run's folder.
         episodes: How many.
         seed: Of the episodes.
+        env: The environment; to be named where it imports a module, which runs its code.
         json: Print one JSON object, with the return of each episode, and nothing else.
         best: Take the policy of the best evaluation on the way, not the last one.
     """
     from posteriori.runs.evaluate import evaluate as run_evaluation
 
-    result = run_evaluation(run, episodes=episodes, seed=seed, best=best)
+    result = run_evaluation(run, env, episodes=episodes, seed=seed, best=best)
     if json:
         from json import dumps
 
@@ -121,6 +131,7 @@ def watch(
         tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: video.mp4 in RUN)"),
     ] = None,
     seed: int = 0,
+    env: RunEnv = None,
     best: Flag = False,
 ) -> None:
     """Record a greedy episode as a video.
@@ -129,16 +140,17 @@ def watch(
         run: The run's folder.
         out: The video, an .mp4.
         seed: Of the episode.
+        env: The environment; to be named where it imports a module, which runs its code.
         best: Take the policy of the best evaluation on the way, not the last one.
     """
     from posteriori.runs.evaluate import load_policy
-    from posteriori.runs.folder import RunFolder
+    from posteriori.runs.folder import RunFolder, trusted
     from posteriori.runs.video import record
 
     folder = RunFolder.open(run)
     out = out or folder.video
-    env = folder.read_record()["env"]
-    episode = record(load_policy(run, best=best), env, out, seed=seed)
+    place = trusted(folder.read_config()[0], env, folder.record)
+    episode = record(load_policy(run, best=best), place, out, seed=seed)
     print(f"{out}: return {episode.total:,.1f} in {episode.length:,} steps")
 
 
@@ -252,7 +264,7 @@ def _follow(
     try:
         with progress(total_steps, f"{env} in {folder.path}", quiet) as view:
             run = start(sinks=[view])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         if folder.checkpoints.exists():
             print(f"\nStopped. Continue with:\n  posteriori resume {folder.path}", file=sys.stderr)
         raise

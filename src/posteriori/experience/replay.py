@@ -1,5 +1,6 @@
 """Replay: what has been experienced, kept in NumPy arrays and sampled as windows of rows."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,24 @@ class Ring:
             store[at] = new
         self.added[rows.env] += 1
 
+    def since(self, added: NDArray[np.int64]) -> dict[str, NDArray]:
+        """Return the rows that came after the counts were `added`, as far as they are held.
+
+        One environment's after another's, in order. `first` and `last` say which of each
+        environment's rows they are, counted as `added` counts.
+        """
+        first = np.maximum(added, np.maximum(self.added - self.share, 0))
+        env, number = _numbered(first, self.added)
+        rows = {k: store[env, number % self.share] for k, store in self.rows._asdict().items()}
+        return {"first": first, "last": self.added.copy(), **rows}
+
+    def put(self, rows: Mapping[str, NDArray]) -> None:
+        """Put rows from `since` where they were, and count them as added."""
+        env, number = _numbered(rows["first"], rows["last"])
+        for name, store in self.rows._asdict().items():
+            store[env, number % self.share] = rows[name]
+        self.added = rows["last"].copy()
+
     def sample(self, rng: np.random.Generator) -> Trajectory | None:
         """Draw windows `[T B]` that begin with a transition; None while there are none."""
         stored = np.minimum(self.added, self.share)
@@ -91,3 +110,10 @@ class Ring:
             self.rows.valid[e, (oldest[e] + np.arange(s)) % self.share].any()
             for e, s in enumerate(starts)
         )
+
+
+def _numbered(first: NDArray, last: NDArray) -> tuple[NDArray, NDArray]:
+    """Return, of rows first[e] to last[e] of each environment e, the environments and numbers."""
+    counts = last - first
+    env = np.repeat(np.arange(len(counts)), counts)
+    return env, np.arange(len(env)) + np.repeat(last - np.cumsum(counts), counts)

@@ -26,7 +26,7 @@ def finish(run_dir: Path, policy: Callable[[NDArray], NDArray], env: EnvLike) ->
     folder = RunFolder(run_dir)
     try:
         plot([run_dir], folder.curve)
-    except FileNotFoundError as error:  # a run of less than a row
+    except OSError as error:  # a run of less than a row, a full disk
         logger.warning("No learning curve: %s", error)
     try:
         record(policy, env, folder.video)

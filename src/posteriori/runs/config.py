@@ -2,12 +2,14 @@
 
 import dataclasses
 import difflib
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from posteriori.algorithms.mpo import Mpo
+from posteriori.runs.folder import canonical
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Config:
         evaluate_episodes: Greedy episodes of an evaluation.
         final_episodes: Greedy episodes of the evaluation at the end; 0 is none.
         checkpoint_every: Environment steps between checkpoints; there is always one at the end.
+        keep_checkpoints: How many of the newest checkpoints are kept.
         pictures: Whether to draw the learning curve and record a video at the end.
     """
 
@@ -76,6 +79,7 @@ class Config:
     evaluate_episodes: int = 10
     final_episodes: int = 100
     checkpoint_every: int = 20_000
+    keep_checkpoints: int = 2
     pictures: bool = True
 
 
@@ -131,6 +135,13 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
         raise TypeError(f"mpo must be an Mpo, but it is {rest['mpo']!r}. Use Mpo(epsilon=0.1).")
     config = dataclasses.replace(config, **rest)
     return dataclasses.replace(config, mpo=dataclasses.replace(config.mpo, **mpo))
+
+
+def fingerprint(config: Config) -> str:
+    """Return a checksum of all settings but `steps`, which a run that is resumed may change."""
+    settings = dataclasses.asdict(config)
+    del settings["steps"]
+    return hashlib.sha256(canonical(settings)).hexdigest()
 
 
 def check(config: Config) -> None:

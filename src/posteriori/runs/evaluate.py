@@ -1,9 +1,9 @@
 """Evaluation: greedy episodes in Gymnasium's own environment, undiscounted returns."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,8 +17,10 @@ from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
+from posteriori.runs.arrays import unflatten
 from posteriori.runs.assemble import TorsoFactory, assemble, spaces
-from posteriori.runs.folder import RunFolder
+from posteriori.runs.checkpoint import CheckpointError
+from posteriori.runs.folder import RunFolder, trusted
 
 if TYPE_CHECKING:
     from posteriori.runs.run import Run
@@ -43,6 +45,20 @@ class Evaluation:
     def to_json(self) -> dict:
         """Return plain values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Evaluation":
+        """Return the evaluation of plain values.
+
+        Raises:
+            CheckpointError: If they are of none.
+        """
+        names = {field.name for field in fields(cls)}
+        if values.keys() != names or type(values["mean"]) not in (int, float):
+            raise CheckpointError(
+                f"an evaluation must have {', '.join(sorted(names))}, but it is {values!r:.200}."
+            )
+        return cls(**values)
 
 
 class GreedyPolicy:
@@ -141,6 +157,9 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, but it is {episodes}. Use 100.")
+    if isinstance(run_or_policy, Path | str):
+        folder = RunFolder.open(run_or_policy)
+        env = trusted(folder.read_config()[0], env, folder.record)
     policy, name = _policy_of(run_or_policy, best=best)
     env = name if env is None else env
     if env is None:
@@ -168,21 +187,24 @@ def load_policy(
     """
     folder = RunFolder.open(run_dir)
     name, config = folder.read_config()
-    path = folder.checkpoints / "best" if best else checkpoint.latest(folder.checkpoints)
-    parts, meta = checkpoint.read(path, only="policy")
-    agent = assemble(config, *spaces(meta["spaces"]), name, torso)
+    arrays, meta = checkpoint.newest_part(folder.checkpoints, "best" if best else "policy")
+    try:
+        observation_space, action_space = spaces(meta["spaces"])
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
+    agent = assemble(config, observation_space, action_space, name, torso)
     size = meta["spaces"]["observation"]
     template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
-    arrays, static = eqx.partition(template, eqx.is_array)
-    return GreedyPolicy(eqx.combine(checkpoint.unflatten(arrays, parts["policy"]), static))
+    fitted, static = eqx.partition(template, eqx.is_array)
+    return GreedyPolicy(eqx.combine(unflatten(fitted, arrays), static))
 
 
 def _policy_of(
     given: "Run | Path | str | Callable[[NDArray], NDArray]", *, best: bool
 ) -> tuple[Callable[[NDArray], NDArray], str | None]:
-    """Return a policy and, where it is of a run, the environment's name."""
+    """Return a policy and, where it is of a run in this process, the environment's name."""
     if isinstance(given, Path | str):
-        return load_policy(given, best=best), RunFolder.open(given).read_config()[0]
+        return load_policy(given, best=best), None
     if best:
         raise ValueError(
             f"best must be asked of a run's folder, but {type(given).__name__} was given. "

@@ -1,11 +1,14 @@
 """A run's folder: what lies where, and the record from which the run can be repeated."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +78,25 @@ class RunFolder:
             )
         return folder
 
+    def refuse_links(self) -> None:
+        """Refuse to write where a link leads out of the folder, which may be someone else's.
+
+        Raises:
+            ValueError: one of its files or folders is a link.
+        """
+        for path in self.path.iterdir():
+            if path.is_symlink() and not path.name.endswith(".tmp"):
+                raise ValueError(
+                    f"{path} must lie in the run's folder, but it is a link to {path.resolve()}. "
+                    "Put a copy in its place, or link the whole folder."
+                )
+
     def write_config(self, env_id: str, config: "Config") -> None:
         """Record what repeats the run: settings, versions, source, machine and command."""
         record = {
             "env": env_id,
-            "settings": dataclasses.asdict(config),
+            "settings": (settings := dataclasses.asdict(config)),
+            "sha256": seal(env_id, settings),
             "command": sys.argv,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             **provenance(),
@@ -96,7 +113,7 @@ class RunFolder:
         RunFolder.open(self.path)
         try:
             record = json.loads(self.record.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{self.record} must be JSON, but reading it failed: {error}. "
                 "Restore the file, or train anew."
@@ -129,9 +146,38 @@ class RunFolder:
             check(config)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{self.record}: {error} Restore the file, or use the version that wrote it."
+                f"{self.record}: {error} Restore the file, or use the version that wrote it"
+                f"{_version(record)}."
             ) from error
+        if record.get("sha256") != seal(record["env"], record["settings"]):
+            raise ValueError(
+                f"{self.record} must have the env and settings that the run began with, but their "
+                "checksum differs: it was edited or damaged. Restore the file, or train anew."
+            )
         return record["env"], config
+
+
+def trusted(stored: str, given: Any, record: Path) -> Any:
+    """Return the environment to use: the one given, or a stored id that imports no module.
+
+    A folder may come from someone else, and importing a module runs its code.
+
+    Args:
+        stored: The id in the run's record.
+        given: What the user has named, or None.
+        record: Where the id stands.
+
+    Raises:
+        ValueError: If the id would import a module that nothing here has imported.
+    """
+    module = stored.rpartition(":")[0]
+    if given is not None or not module or module in sys.modules:
+        return stored if given is None else given
+    raise ValueError(
+        f"{record} must name an environment that imports nothing, but {stored!r} imports the "
+        f"module {module!r}, which runs its code. If you trust that, name the environment "
+        f"yourself: `--env {stored}`, or env={stored!r} in Python."
+    )
 
 
 def default_path(env: str, seed: int) -> Path:
@@ -143,13 +189,51 @@ def default_path(env: str, seed: int) -> Path:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file such that a crash leaves the old content or the new, never a part."""
+    """Write a file such that a crash leaves the old content or the new, never a part.
+
+    Raises:
+        OSError: the disk refuses it; the message names the path and the bytes needed.
+    """
     draft = path.with_name(f".{path.name}.tmp")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        draft.unlink(missing_ok=True)  # else what it links to would be written
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        text = f"{path} needs {len(data):,} bytes, but: {error.strerror or error}"
+        raise OSError(error.errno, f"{text}. Free space or mend the permissions") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder outlast a loss of power."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON that is the same for equal values, to take a checksum of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def seal(env: str, settings: Mapping[str, Any]) -> str:
+    """Return the checksum of what repeats a run."""
+    return hashlib.sha256(canonical({"env": env, "settings": settings})).hexdigest()
+
+
+def _version(record: Mapping[str, Any]) -> str:
+    versions = record.get("versions")
+    found = versions.get("posteriori") if isinstance(versions, dict) else None
+    return f", {found}" if isinstance(found, str) else ""
 
 
 def _rebuild(default: Any, values: Any, name: str) -> Any:
@@ -157,9 +241,11 @@ def _rebuild(default: Any, values: Any, name: str) -> Any:
     known = {field.name for field in dataclasses.fields(default)}
     given = set(values) if isinstance(values, dict) else set()
     if known != given:
+        lacks = f"lacks {', '.join(sorted(known - given))}" if known - given else ""
+        extra = f"has {', '.join(sorted(given - known))} as well" if given - known else ""
         raise ValueError(
-            f"{name} must be those of this version of posteriori, but there is no "
-            f"{sorted(known - given)}, and {sorted(given - known)} besides."
+            f"{name} must be those of this version of posteriori, but it "
+            f"{' and '.join(filter(None, (lacks, extra)))}."
         )
     return type(default)(
         **{key: _value(getattr(default, key), values[key], f"{name}.{key}") for key in known}

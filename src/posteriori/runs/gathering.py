@@ -14,7 +14,8 @@ from posteriori.experience.spaces import flat_size
 from posteriori.experience.statistics import Moments, ReturnUnit
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
-from posteriori.runs.checkpoint import Arrays, CheckpointError, rng_from_array, rng_to_array
+from posteriori.runs.arrays import rng_from_array, rng_to_array
+from posteriori.runs.checkpoint import Arrays, CheckpointError
 from posteriori.runs.config import Config
 
 
@@ -81,12 +82,6 @@ class Gathering:
         """Close unfinished episodes as truncated and reset the environments."""
         self._keep(self.collector.interrupt(seed))
 
-    def replay_arrays(self) -> Arrays:
-        """Return replay's rows that hold something."""
-        filled = int(min(self.replay.added.max(), self.replay.share))
-        rows = {k: v[:, :filled] for k, v in self.replay.rows._asdict().items()}
-        return rows | {"added": self.replay.added}
-
     def arrays(self) -> Arrays:
         """Return everything else that changes."""
         noise = self.collector.noise
@@ -107,16 +102,14 @@ class Gathering:
             "unit.square": self.unit.moments.square,
         }
 
-    def restore(self, arrays: Arrays, replay: Arrays) -> None:
+    def restore(self, arrays: Arrays) -> None:
         """Go on from saved arrays; environments cannot be saved, so `interrupt` must follow.
 
         Raises:
-            CheckpointError: If they are of other environments, or of a replay of another size.
+            CheckpointError: If they are of other environments.
         """
-        self._refuse_others(arrays, replay)
-        for name, store in self.replay.rows._asdict().items():
-            store[:, : replay[name].shape[1]] = replay[name]
-        self.replay.added = replay["added"].copy()
+        self._refuse_others(arrays)
+        arrays = {name: array.copy() for name, array in arrays.items()}  # what was read is fixed
         collector, noise = self.collector, self.collector.noise
         collector.obs, collector.over = arrays["obs"], arrays["over"]
         noise.block, noise.position = arrays["noise.block"], int(arrays["noise.position"])
@@ -126,18 +119,19 @@ class Gathering:
             moments.mean, moments.square = arrays[f"{prefix}.mean"], arrays[f"{prefix}.square"]
         self.unit.running, self.unit.largest = arrays["unit.running"], arrays["unit.largest"]
 
-    def _refuse_others(self, arrays: Arrays, replay: Arrays) -> None:
-        filled = min(replay["added"].max(), self.replay.share)
-        for what, want, have in (
-            ("observations", self.collector.obs.shape, arrays["obs"].shape),
-            ("noise", self.collector.noise.block.shape, arrays["noise.block"].shape),
-            ("replay", (len(self.replay.added), filled), replay["valid"].shape),
-        ):
-            if want != have:
+    def _refuse_others(self, arrays: Arrays) -> None:
+        for name, want in self.arrays().items():
+            have = arrays.get(name)
+            shapeless = name.endswith("rng")  # text of any length
+            fits = have is not None and have.dtype == want.dtype
+            if have is None or not fits or not (shapeless or have.shape == want.shape):
+                given = "missing" if have is None else f"{have.dtype}{list(have.shape)}"
                 raise CheckpointError(
-                    f"the checkpoint's {what} must have shape {list(want)}, but have {list(have)}. "
-                    "Continue a run with its own environments and settings."
+                    f"the checkpoint's {name} must be {want.dtype}{list(want.shape)}, but it is "
+                    f"{given}. Continue a run with its own environments and settings."
                 )
+        if not 0 <= arrays["noise.position"] <= len(arrays["noise.block"]):
+            raise CheckpointError("the checkpoint's noise.position must lie in noise.block.")
 
     def _keep(self, rows: Rows) -> None:
         limit = self.config.clip_rewards or np.inf

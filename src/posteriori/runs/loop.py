@@ -2,28 +2,36 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 
 from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
-from posteriori.runs import checkpoint
-from posteriori.runs.assemble import TorsoFactory, assemble, describe
+from posteriori.runs.arrays import flatten
+from posteriori.runs.assemble import TorsoFactory, assemble
+from posteriori.runs.checkpoint import Arrays, CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
 from posteriori.runs.folder import RunFolder, write_atomically
 from posteriori.runs.gathering import Gathering, Progress
 from posteriori.runs.learner import Learner
+from posteriori.runs.notices import warn
+from posteriori.runs.saving import save
+from posteriori.runs.segments import Segments
 from posteriori.runs.sinks import Row, Sink
 
 REPORT_EVERY = 1_000  # environment steps between rows of metrics
 # Of the evaluations on the way: the same episodes each time, none that training began with.
 EVALUATION_SEED = 1_000_000
+
+
+class Stopped(Exception):
+    """Somebody has asked to stop."""
 
 
 class Loop:
@@ -55,18 +63,34 @@ class Loop:
         )
         self.learner = Learner(agent)
         self.gathering = Gathering(config, envs, agent.actions.size, seed)
-        self.steps = self.episodes = 0
+        self.segments = Segments(self.gathering.replay)
+        self.steps = self.episodes = self.evaluated = 0
         self.seconds = 0.0
         self.recent: list[Episode] = []
         self.clipped: list[float] = []
         self.best: Evaluation | None = None
+        self.best_policy: dict[str, Arrays] = {}
+        self.stopped: Callable[[], bool] = lambda: False
 
     def run(self, folder: RunFolder, sinks: Sequence[Sink], stopped: Callable[[], bool]) -> None:
-        """Train to the last step; `stopped` ends it by KeyboardInterrupt, with the run saved."""
-        self.folder, self.sinks = folder, sinks
+        """Train to the last step.
+
+        Raises:
+            Stopped: When `stopped` says so; the run is saved.
+        """
+        self.folder, self.sinks, self.stopped = folder, sinks, stopped
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)
         self.saved = self.steps  # nothing is new until a step is done
+        try:
+            self._evaluate_if_due()
+            self._train()
+        except Stopped:
+            self._finish()
+            raise
+        self._finish()
+
+    def _train(self) -> None:
         actor = self.actor()
         updates = self.learner.updates
         while self.steps < self.config.steps:
@@ -80,18 +104,7 @@ class Loop:
             self.recent += progress.episodes
             self.clipped.append(self.gathering.collector.clipped)
             self._at_intervals(before)
-            if stopped():
-                self._finish()
-                raise KeyboardInterrupt
-        self._finish()
-
-    def restore(self, parts: Mapping[str, checkpoint.Arrays], meta: Mapping, seed: int) -> None:
-        """Go on from a checkpoint; unfinished episodes are closed as truncated."""
-        self.learner.restore(checkpoint.unflatten(self.learner.state, parts["learner"]))
-        self.gathering.restore(parts["gathering"], parts["replay"])
-        self.gathering.interrupt(seed)
-        self.steps, self.episodes, self.seconds = meta["steps"], meta["episodes"], meta["seconds"]
-        self.best = Evaluation(**meta["best"]) if meta["best"] else None
+            self._stop_if_asked()
 
     def actor(self) -> Actor:
         """Return the policy as it is now."""
@@ -105,13 +118,26 @@ class Loop:
     def _at_intervals(self, before: int) -> None:
         """Do what is due since the step count was `before`."""
         config = self.config
+        # The last row comes before the last checkpoint, which then vouches for it.
+        ending = self.steps >= config.steps or self.stopped()
+        if ending or self.steps // REPORT_EVERY > before // REPORT_EVERY:
+            self._report()
         for every, do in (
-            (REPORT_EVERY, self._report),
             (config.evaluate_every, self._evaluate),
-            (config.checkpoint_every, self._save),
+            (config.checkpoint_every, self._try_to_save),
         ):
             if every and self.steps // every > before // every:
                 do()
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluate where a stop cut an evaluation short."""
+        every = self.config.evaluate_every
+        if every and self.steps // every > self.evaluated // every:
+            self._evaluate()
+
+    def _stop_if_asked(self) -> None:
+        if self.stopped():
+            raise Stopped
 
     def _learn(self, done: int, scaling: Scaling) -> int:
         """Dispatch the updates that are due; return how many."""
@@ -163,7 +189,8 @@ class Loop:
         result = self._run_episodes(self.reference, self.config.evaluate_episodes, EVALUATION_SEED)
         if self.best is None or result.mean > self.best.mean:
             self.best = result
-            self._save_policy(self.folder.checkpoints / "best")
+            self.best_policy = {"best": flatten(self.actor())}
+        self.evaluated = self.steps
         self._emit(
             {
                 "evaluation/mean": result.mean,
@@ -186,39 +213,33 @@ class Loop:
         finally:
             envs.close()
         text = json.dumps(result.to_json(), indent=2) + "\n"
-        write_atomically(self.folder.path / "final.json", text.encode())
+        try:
+            write_atomically(self.folder.path / "final.json", text.encode())
+        except OSError as error:
+            warn(f"{error}. `posteriori evaluate {self.folder.path}` repeats the evaluation.")
         return result
 
     def _run_episodes(self, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
-        policy = GreedyPolicy(self.actor())
+        greedy = GreedyPolicy(self.actor())
+
+        def policy(obs: NDArray) -> NDArray:
+            self._stop_if_asked()
+            return greedy(obs)
+
         return run_episodes(policy, envs, env=self.name, episodes=episodes, seed=seed)
 
     def _emit(self, metrics: Row) -> None:
         for sink in self.sinks:
             sink(self.steps, metrics)
 
-    def _save(self) -> None:
-        folder = self.folder.checkpoints / f"{self.steps:010d}"
-        parts = {
-            "learner": checkpoint.flatten(self.learner.state),
-            "replay": self.gathering.replay_arrays(),
-            "gathering": self.gathering.arrays(),
-        }
-        self._save_policy(folder, parts)
-        checkpoint.keep_only(self.folder.checkpoints, folder)
-        self.saved = self.steps
+    def _try_to_save(self) -> None:
+        """Save; where the disk refuses it, warn and leave it to the next interval."""
+        try:
+            self._save()
+        except CheckpointError as error:
+            every = self.config.checkpoint_every
+            warn(f"step {self.steps:,}: {error} Training goes on; next try {every:,} steps later.")
 
-    def _save_policy(
-        self, folder: Path, parts: Mapping[str, checkpoint.Arrays] | None = None
-    ) -> None:
-        meta = {
-            "env": self.name,
-            "steps": self.steps,
-            "episodes": self.episodes,
-            "seconds": time.perf_counter() - self.began,
-            "best": self.best.to_json() if self.best else None,
-            "spaces": describe(self.envs.single_observation_space, self.envs.single_action_space),
-        }
-        checkpoint.write(
-            folder, {"policy": checkpoint.flatten(self.actor()), **(parts or {})}, meta
-        )
+    def _save(self) -> None:
+        save(self)
+        self.saved = self.steps

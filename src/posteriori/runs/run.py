@@ -1,10 +1,8 @@
 """Training runs: start one, continue one."""
 
 import dataclasses
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +13,16 @@ from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
 from posteriori.runs.artifacts import finish
 from posteriori.runs.assemble import TorsoFactory
-from posteriori.runs.config import Config, check, with_settings
+from posteriori.runs.checkpoint import CheckpointError
+from posteriori.runs.config import Config, check, fingerprint, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
-from posteriori.runs.folder import RunFolder
-from posteriori.runs.loop import Loop
-from posteriori.runs.sinks import JsonLines, Sink, TensorBoard
+from posteriori.runs.folder import RunFolder, trusted
+from posteriori.runs.lock import held
+from posteriori.runs.loop import Loop, Stopped
+from posteriori.runs.restoring import newest_good
+from posteriori.runs.saving import restore
+from posteriori.runs.sinks import JsonLines, Sink, TensorBoard, check_mark
+from posteriori.runs.stopping import stop_signals
 
 
 class RunFailed(RuntimeError):
@@ -73,13 +76,15 @@ def train(
         TypeError: If a setting is none, or has the wrong type.
         RunFailed: If the run cannot go on, such as after a NaN; the last checkpoint is kept.
         KeyboardInterrupt: After Ctrl-C, with the run saved.
+        SystemExit: After SIGTERM, with the run saved; the code is 143.
     """
     config = with_settings(config or Config(), settings)
     check(config)
     loop = _loop(env, config, evaluation_env, torso, seed=config.seed)
     folder = RunFolder.create(run_dir, env=loop.name, seed=config.seed)
-    folder.write_config(loop.name, config)
-    return _run(loop, folder, sinks)
+    with held(folder.path):
+        folder.write_config(loop.name, config)
+        return _run(loop, folder, sinks)
 
 
 def resume(
@@ -105,18 +110,23 @@ def resume(
         ValueError: If the folder holds no run, or one that these arguments do not fit.
         RunFailed: As for `train`.
         KeyboardInterrupt: As for `train`.
+        SystemExit: As for `train`.
     """
     folder = RunFolder.open(run_dir)
     name, config = folder.read_config()
     if steps is not None:
         config = dataclasses.replace(config, steps=steps)
         check(config)
-    parts, meta = checkpoint.read(checkpoint.latest(folder.checkpoints))
-    fresh_seed = int(np.random.SeedSequence([config.seed, meta["steps"]]).generate_state(1)[0])
-    env = name if env is None else env
-    loop = _loop(env, config, evaluation_env, torso, seed=fresh_seed)
-    loop.restore(parts, meta, fresh_seed)
-    return _run(loop, folder, sinks, resumed_at=meta["steps"])
+    named = trusted(name, env, folder.record)
+    folder.refuse_links()
+    with held(folder.path):
+        saved = newest_good(folder.checkpoints, fingerprint(config))
+        step = saved.meta["steps"]
+        fresh_seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
+        loop = _loop(named, config, evaluation_env, torso, seed=fresh_seed)
+        restore(loop, saved, fresh_seed)
+        check_mark(folder.metrics, saved.meta["metrics"])
+        return _run(loop, folder, sinks, resumed_at=step)
 
 
 def _loop(
@@ -152,10 +162,8 @@ def _run(
         for closing in (*own, loop):
             stack.callback(closing.close)
         try:
-            with _stop_signal() as stopped:
-                loop.run(folder, [*own, *sinks], stopped)
-            final = loop.final()
-        except (NonFinite, FloatingPointError) as error:
+            final = _to_the_end(loop, folder, [*own, *sinks])
+        except (NonFinite, FloatingPointError, CheckpointError) as error:
             raise RunFailed(
                 f"{loop.name}, step {loop.steps}: {error} {_way_back(folder)}"
             ) from error
@@ -165,20 +173,10 @@ def _run(
         return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final)
 
 
-@contextmanager
-def _stop_signal() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop after the current step; a second stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of a handler
-        asked.set()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def _to_the_end(loop: Loop, folder: RunFolder, sinks: Sequence[Sink]) -> Evaluation | None:
+    with stop_signals() as stop:
+        try:
+            loop.run(folder, sinks, stop)
+            return loop.final()
+        except Stopped:
+            stop.leave()
