@@ -12,7 +12,7 @@ NEWEST_PYTHON ?= 3.13
 LOCK := pyproject.toml uv.lock .ci/bootstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev train test test-slow test-oldest test-newest lint format lock clean
+.PHONY: help install install-dev train test test-slow torture test-oldest test-newest lint format lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/##/' | awk -F '##' '{printf "make %-12s%s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ test: .venv/.installed-dev  ## Run the tests (options: ARGS="-k em -x")
 
 test-slow: .venv/.installed-dev  ## Run the slow tests, which train
 	.venv/bin/pytest -q -m slow $(ARGS)
+
+torture: .venv/.installed-dev  ## Run what takes hours: a soak, and one whose environments fail
+	.venv/bin/python tests/torture/soak.py --out build/soak $(ARGS)
+	.venv/bin/python tests/torture/soak.py --faults --minutes 30 --out build/soak-faults
 
 test-oldest: .venv/.installed-dev  ## Run the tests with the oldest dependencies allowed
 	$(call test_outside_the_lock,oldest,lowest-direct,$(OLDEST_PYTHON))

@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from posteriori.algorithms.em import e_step, m_step, temperature
+from posteriori.algorithms.finite import first_bad
 from posteriori.algorithms.multipliers import needed, stiffness, tighten
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
@@ -48,6 +49,7 @@ class State(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+BAD = "gradient/bad"  # which of the gradient's leaves is the first that is not finite; 0: none
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class Mpo:
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
         metrics |= loss_metrics | {"value": jnp.mean(objectives["return"]), "pace": pace}
+        metrics[BAD] = first_bad((gradient, dual_gradient))
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(

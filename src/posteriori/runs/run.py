@@ -11,6 +11,7 @@ import numpy as np
 
 from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import EnvLike, environment_name
+from posteriori.experience.faults import EnvironmentFailed
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
 from posteriori.runs.artifacts import finish
@@ -18,6 +19,7 @@ from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.config import Config, check, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.journal import FILE, Notice
 from posteriori.runs.loop import Loop
 from posteriori.runs.sinks import JsonLines, Sink, TensorBoard
 
@@ -37,6 +39,7 @@ class Run:
     actor: Actor
     best: Evaluation | None
     final: Evaluation | None
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def policy(self) -> GreedyPolicy:
@@ -129,7 +132,7 @@ def _loop(
 ) -> Loop:
     try:
         return Loop(env, config, evaluation_env, torso, seed=seed)
-    except NonFinite as error:
+    except (NonFinite, EnvironmentFailed) as error:
         raise RunFailed(f"{environment_name(env)}: {error}") from error
 
 
@@ -149,20 +152,22 @@ def _run(
             JsonLines(folder.metrics, resume_step=resumed_at),
             TensorBoard(folder.tensorboard, purge_step=resumed_at),
         )
+        loop.journal.open(folder.path / FILE, resume_step=resumed_at)
         for closing in (*own, loop):
             stack.callback(closing.close)
         try:
             with _stop_signal() as stopped:
                 loop.run(folder, [*own, *sinks], stopped)
             final = loop.final()
-        except (NonFinite, FloatingPointError) as error:
+        except (NonFinite, FloatingPointError, EnvironmentFailed) as error:
             raise RunFailed(
                 f"{loop.name}, step {loop.steps}: {error} {_way_back(folder)}"
             ) from error
         actor = loop.actor()
         if loop.config.pictures:
             finish(folder.path, GreedyPolicy(actor), loop.evaluation_env)
-        return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final)
+        said = tuple(loop.journal.notices)
+        return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final, said)
 
 
 @contextmanager
