@@ -158,8 +158,7 @@ class Mpo:
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
-        metrics |= loss_metrics | {"value": jnp.mean(objectives["return"]), "pace": pace}
-        metrics[BAD] = first_bad((gradient, dual_gradient))
+        metrics |= loss_metrics | {"pace": pace, BAD: first_bad((gradient, dual_gradient))}
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(
@@ -171,7 +170,7 @@ class Mpo:
         -KL(old || pi) and a constant, which `update` adds to the penalty: the same loss in
         expectation, without the noise of the samples' own mean and spread.
         """
-        total, metrics = jnp.zeros_like(log_w), {}
+        total, metrics = jnp.zeros_like(log_w), {"value": jnp.mean(objectives["return"])}
         for name, q in objectives.items():
             epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
             eta = temperature(q, log_w, epsilon)

@@ -67,20 +67,12 @@ class Collector:
         ended = (terminated | truncated) & valid
         last = self._last_observation(obs, info, ended)
         self._refuse_non_finite(last, reward)
-        rewards = np.where(valid, reward, 0.0).astype(np.float32)
-        rows = [
-            Rows(
-                env=np.arange(len(reward)),
-                obs=self.obs,
-                action=executed,
-                reward=rewards,
-                discount=1.0 - (terminated & valid).astype(np.float32),
-                valid=valid,
-            )
-        ]
+        reward = np.where(valid, reward, 0.0).astype(np.float32)
+        discount = 1.0 - (terminated & valid).astype(np.float32)
+        rows = [Rows(np.arange(len(reward)), self.obs, executed, reward, discount, valid)]
         if lost.any():
             rows = self._cut(rows[0], lost)
-        episodes = self._count(rewards, valid, ended)
+        episodes = self._count(reward, valid, ended)
         self.obs, self.over = np.array(last, np.float32), ended
         if self.mode is not AutoresetMode.NEXT_STEP and ended.any():
             rows.append(self._edge(ended))

@@ -174,7 +174,8 @@ def _vector(makers: list[Maker], failures: Failures, *, apart: bool = False) -> 
         for make in makers
     ]
     if not apart:
-        return FlatVector(Guarded(places, failures), name)
+        guarded = Guarded(places, failures)
+        return FlatVector(guarded, environment_name(guarded.envs[0]))
     try:
         return FlatVector(Guarded(places, failures), name)
     except WorkerFailed as cause:

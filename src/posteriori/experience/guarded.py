@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from posteriori.experience.faults import Failures
-from posteriori.experience.single import check_first_observation
+from posteriori.experience.single import check_first_observation, environment_name
 from posteriori.experience.spaces import check_spaces, fitting
 
 Call = tuple[str, Any]  # ("step", action), or ("reset", (seed, options))
@@ -108,9 +108,10 @@ class Guarded(VectorEnv):
             self._places = [make() for make in makers]
             described = [place.describe() for place in self._places]
             first = described[0]
-            check_spaces(first.observation_space, first.action_space, failures.name)
-            if isinstance(self._places[0], Here):  # a worker has done it
-                check_first_observation(self._places[0].env, failures.name)
+            name = environment_name(self.envs[0]) if self.envs else failures.name
+            check_spaces(first.observation_space, first.action_space, name)
+            for env in self.envs[:1]:  # a worker has done it by itself
+                check_first_observation(env, name)
         except BaseException:
             self.close_extras()
             raise
@@ -135,16 +136,21 @@ class Guarded(VectorEnv):
 
     def step(self, actions: Any) -> Any:
         """Step those within an episode, and reset those whose episode is over."""
-        over = self._terminated | self._truncated
+        over = (self._terminated | self._truncated).tolist()
         self._clear()
         calls = zip(over, actions, strict=True)
         self._ask([("reset", (None, None)) if end else ("step", action) for end, action in calls])
         flags = self._terminated.copy(), self._truncated.copy()
         return self._batch(), self._rewards, *flags, self._info()
 
+    @property
+    def envs(self) -> list[gym.Env]:
+        """The environments that are in this process."""
+        return [place.env for place in self._places if isinstance(place, Here)]
+
     def render(self) -> tuple[Any, ...]:
-        """Draw each environment; they must be in this process."""
-        return tuple(place.env.render() for place in self._places if isinstance(place, Here))
+        """Draw the environments that are in this process."""
+        return tuple(env.render() for env in self.envs)
 
     def close_extras(self, **_: Any) -> None:
         """Close every environment."""

@@ -102,7 +102,8 @@ def fitting(space: gym.Space, observation: Any) -> Any:
         return tuple(fitting(part, x) for part, x in zip(space, observation, strict=True))
     given = np.array(observation)
     if isinstance(space, spaces.Box):
-        fits = given.shape == space.shape and np.can_cast(given.dtype, space.dtype, "same_kind")
+        kind = given.dtype == space.dtype or np.can_cast(given.dtype, space.dtype, "same_kind")
+        fits = given.shape == space.shape and kind
     else:
         fits = space.contains(observation)
     if not fits:
