@@ -206,6 +206,8 @@ def test_sound_environments_do_what_gymnasiums_vector_does(seed: int) -> None:
 class Overwriting(Counting):
     """Gives the same array every time, with other numbers in it."""
 
+    array: NDArray
+
     def _observation(self, action: float) -> NDArray:
         self.__dict__.setdefault("array", np.zeros(3, np.float32))[:] = super()._observation(action)
         return self.array
