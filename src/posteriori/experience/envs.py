@@ -178,7 +178,7 @@ def _vector(makers: list[Maker], failures: Failures, *, apart: bool = False) -> 
         return FlatVector(guarded, environment_name(guarded.envs[0]))
     try:
         return FlatVector(Guarded(places, failures), name)
-    except WorkerFailed as cause:
+    except (WorkerFailed, TimeoutError) as cause:
         raise ValueError(
             f"backend 'subprocess' must be able to build {name} in a process of its own, but "
             f"there: {cause}. Correct that, or use backend='gymnasium'."

@@ -23,7 +23,7 @@ from posteriori.experience.faults import told
 from posteriori.experience.guarded import Call, Description, Here, answer
 from posteriori.experience.single import check_first_observation
 
-START = 60.0  # seconds more that the first answer may take: imports, and the simulator's own start
+START = 300.0  # seconds more that the first answer may take: imports, on a machine that is busy
 FAREWELL = 10.0  # seconds for an environment to close itself, and for a dead process to be gone
 
 
