@@ -31,10 +31,12 @@ test: .venv/.installed-dev  ## Run the tests (options: ARGS="-k em -x")
 test-slow: .venv/.installed-dev  ## Run the slow tests, which train
 	.venv/bin/pytest -q -m slow $(ARGS)
 
-torture: .venv/.installed-dev  ## Kill runs and mutate their folders (KILLS=100 CASES=10000)
+torture: .venv/.installed-dev  ## Kill runs, mutate folders, fill disks; train for hours (KILLS=100 CASES=10000)
 	.venv/bin/python tests/torture/fuzz.py --cases $(CASES)
 	.venv/bin/python tests/torture/kill.py --kills $(KILLS)
 	.venv/bin/python tests/torture/disk.py
+	.venv/bin/python tests/torture/soak.py --out build/soak $(ARGS)
+	.venv/bin/python tests/torture/soak.py --faults --minutes 30 --out build/soak-faults
 
 test-oldest: .venv/.installed-dev  ## Run the tests with the oldest dependencies allowed
 	$(call test_outside_the_lock,oldest,lowest-direct,$(OLDEST_PYTHON))

@@ -266,7 +266,7 @@ def test_windows_of_collected_rows_stay_in_their_episode_until_its_last_row(
 
 
 @every_mode
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2e8])
 @pytest.mark.parametrize(
     ("field", "episode", "time"), [("reward", 0, 2), ("obs", 0, 1), ("obs", 0, 2), ("obs", 1, 0)]
 )
@@ -279,8 +279,9 @@ def test_a_number_that_is_none_is_refused(
     clocks[1].broken[field, episode, time] = value
     name = {"obs": "observation"}.get(field, field)
     step = time if episode == 0 else 2 + (mode is AutoresetMode.NEXT_STEP)
-    told = f"environment 1 gave .*{value}.* its step {step}[.] Mend"
-    with pytest.raises(NonFinite, match=f"every {name} must be finite, but {told}"):
+    entry = " in entry 2" if field == "obs" else ""
+    told = f"environment 1 gave {value}{entry} at its step {step}[.] Mend"
+    with pytest.raises(NonFinite, match=f"every {name} must be finite, and .* 1e[+]08, but {told}"):
         collect(collector, 3)
 
 

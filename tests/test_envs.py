@@ -18,6 +18,7 @@ from posteriori.experience.envs import (
     make_reference,
     make_vector,
 )
+from posteriori.experience.guarded import Guarded, Together
 from posteriori.experience.spaces import FlatVector
 
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -116,7 +117,7 @@ def test_an_id_becomes_flat_vectors(
     env_id: str, size: int, action_space: gym.Space, backend: Any
 ) -> None:
     envs = make_vector(env_id, num_envs=3, seed=0, backend=backend)
-    assert isinstance(envs.unwrapped, SyncVectorEnv) == (backend == "gymnasium")
+    assert isinstance(envs.unwrapped, Guarded) == (backend == "gymnasium")
     assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     assert envs.single_observation_space.shape == (size,)
     assert envs.single_action_space == action_space
@@ -247,8 +248,9 @@ def test_an_id_of_envpool_alone_trains_and_is_evaluated_there() -> None:
         make_vector("CheetahRun-v1", num_envs=2, seed=0),
         make_reference("CheetahRun-v1", num_envs=2),
     ):
-        assert isinstance(envs, FlatVector)
-        assert isinstance(envs.env, envpool.Pool)
+        assert isinstance(envs, Together)
+        assert isinstance(envs.env, FlatVector)
+        assert isinstance(envs.env.env, envpool.Pool)
         # Eight positions and nine velocities, in a Dict.
         assert envs.reset(seed=0)[0].shape == (2, 17)
 
@@ -258,7 +260,7 @@ def test_an_id_of_envpool_alone_trains_and_is_evaluated_there() -> None:
 
 def test_the_reference_is_gymnasiums_own() -> None:
     envs = make_reference("BipedalWalker-v3", num_envs=2)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     first, _ = envs.reset(seed=5)
     expected, _ = gym.make("BipedalWalker-v3").reset(seed=6)
     np.testing.assert_array_equal(first[1], expected)
@@ -266,7 +268,7 @@ def test_the_reference_is_gymnasiums_own() -> None:
 
 def test_the_reference_of_an_object_with_a_spec_is_rebuilt() -> None:
     envs = make_reference(gym.make("Pendulum-v1", g=5.0), num_envs=2, render_mode="rgb_array")
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     assert envs.num_envs == 2
     assert [env.unwrapped.g for env in envs.unwrapped.envs] == [5.0, 5.0]  # pyright: ignore[reportAttributeAccessIssue]
     envs.reset(seed=0)
@@ -278,7 +280,7 @@ def test_the_reference_of_an_object_with_a_spec_is_rebuilt() -> None:
 def test_the_reference_of_an_object_without_a_spec_is_a_copy() -> None:
     env = Sampler(length=2)
     envs = make_reference(env, num_envs=2)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     for twin in envs.unwrapped.envs:
         assert isinstance(twin, Sampler)
         assert twin is not env
@@ -292,14 +294,14 @@ def test_the_reference_keeps_a_wrapper_that_its_spec_cannot_rebuild() -> None:
             return observation, float(reward) / 2, *rest
 
     envs = make_reference(Halved(gym.make("Pendulum-v1")), num_envs=1)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     assert isinstance(envs.unwrapped.envs[0], Halved)
 
 
 def test_the_reference_of_a_vector_is_rebuilt_from_its_spec() -> None:
     vector = gym.make_vec("Pendulum-v1", num_envs=3, vectorization_mode="sync", g=5.0)
     envs = make_reference(vector, num_envs=2)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     assert [env.unwrapped.g for env in envs.unwrapped.envs] == [5.0, 5.0]  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -384,7 +386,7 @@ def test_arguments_of_another_type_are_refused() -> None:
     refused(TypeError, "but is 3. Pass one, such as", lambda: make(3, num_envs=1, seed=0))
     refused(
         ValueError,
-        "backend must be one of auto, gymnasium, envpool, but is 'isaac'. Use 'auto'",
+        "backend must be one of auto, gymnasium, envpool, subprocess, but is 'isaac'. Use 'auto'",
         lambda: make("Pendulum-v1", num_envs=1, seed=0, backend="isaac"),
     )
 

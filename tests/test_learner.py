@@ -1,6 +1,7 @@
 """The learner: updates that can be stopped and continued, and are compiled once."""
 
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import gymnasium as gym
@@ -38,6 +39,17 @@ class Counted(eqx.Module):
         return jnp.sum(x) * self.weight
 
 
+class Cusp(eqx.Module):
+    """A torso whose features are finite, and whose derivative by its weight, 0 / 0, is not."""
+
+    weight: Array
+    size: int = eqx.field(static=True, default=3)
+
+    def __call__(self, x: Float[Array, " I"]) -> Float[Array, " F"]:
+        """Return three numbers."""
+        return x[:3] + jnp.sqrt(self.weight**2)
+
+
 def new_learner(torso: Torso | None = None, mpo: Mpo = MPO) -> Learner:
     """Return a learner for three observations and two actions."""
     config = Config(widths=(8,), support_points=11, mpo=mpo)
@@ -68,6 +80,11 @@ def learn(learner: Learner, seeds: range) -> Learner:
 def numbers(tree: PyTree) -> dict[str, np.ndarray]:
     """Return a tree's arrays in copies."""
     return {name: np.array(x) for name, x in flatten(tree).items()}
+
+
+def without_key(learner: Learner) -> dict[str, np.ndarray]:
+    """Return what learning changes, apart from the random key."""
+    return {name: x for name, x in numbers(learner.state).items() if "key" not in name}
 
 
 def test_learning_goes_on_from_a_checkpoint_as_if_never_stopped(tmp_path: Path) -> None:
@@ -130,10 +147,35 @@ def test_without_an_update_there_are_no_metrics() -> None:
     assert learner.metrics() == {}
 
 
-def test_a_loss_that_is_no_number_is_named() -> None:
-    learner = new_learner()
-    learner.update(batch(0, reward=np.nan), SCALING)
-    with pytest.raises(FloatingPointError, match=r"must be finite, but .*loss/critic.* not\."):
+def test_an_update_that_is_no_number_is_not_made_and_is_named() -> None:
+    learner = learn(new_learner(), range(2))
+    before = without_key(learner)
+    learner.update(batch(2, reward=np.nan), SCALING)
+    learn(learner, range(3, 5))  # nor are those after it, until somebody has looked
+    after = without_key(learner)
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    leaf = r"the gradient of critic\.members\.0\.torso\.layers\.0\.weight was not"
+    told = (
+        rf"must be finite, but in update 3 {leaf}, loss/critic was nan\. That update was not made"
+    )
+    with pytest.raises(FloatingPointError, match=told):
+        learner.metrics()
+
+
+def test_a_gradient_that_is_none_is_found_where_the_losses_are_finite() -> None:
+    def broken(size: int, key: Any) -> Torso:  # noqa: ARG001 - the signature of a torso's maker
+        return Cusp(jnp.zeros(()))
+
+    config = Config(widths=(8,), support_points=11, mpo=MPO)
+    learner = Learner(assemble(config, OBS, ACTION, "Test-v0", broken))
+    before = without_key(learner)
+    learn(learner, range(1))
+    after = without_key(learner)
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    told = r"in update 1 the gradient of policy\.torso\.weight was not\. That"
+    with pytest.raises(FloatingPointError, match=told):
         learner.metrics()
 
 

@@ -279,12 +279,12 @@ def second_of_two(bad: dict[int, tuple[str, float]]) -> Callable[[], Counting]:
 
 
 @pytest.mark.parametrize("field", ["observation", "reward"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e9])
 def test_a_number_that_is_none_ends_the_run(field: str, value: float, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     env = second_of_two({23: (field, value)})
     # The 23rd step of an environment comes 4 resets later, after 2 x 22 transitions.
-    text = f"broken, step 44: every {field} must be finite, but environment 1 gave .*{value}"
+    text = f"broken, step 44: every {field} must be finite, .* but environment 1 gave {value}"
     with pytest.raises(RunFailed, match=f"(?s){text}.* Go back to .*posteriori resume {folder}"):
         small_run(env, folder, **(UNLEARNED | {"checkpoint_every": 20}))
     assert saved(folder)[1]["steps"] == 40
@@ -294,7 +294,8 @@ def test_a_number_that_is_none_ends_the_run(field: str, value: float, tmp_path: 
 
 def test_a_first_observation_that_is_none_is_refused(tmp_path: Path) -> None:
     env = second_of_two({0: ("observation", math.nan)})
-    text = "(?s)broken: every observation must be finite, but environment 1 gave .* its step 0"
+    told = "environment 1 gave nan in entry 2 at its step 0"
+    text = f"broken: every observation must be finite, .* {told}"
     with pytest.raises(RunFailed, match=text):
         small_run(env, tmp_path / "run", **UNLEARNED)
     assert not (tmp_path / "run").exists()
@@ -318,42 +319,21 @@ def test_a_number_that_is_none_in_an_evaluation_ends_the_run(tmp_path: Path) -> 
     assert saved(tmp_path / "run")[1]["steps"] == 20
 
 
-class Huge(Counting):
-    """Finite rewards, in float32, whose sum is not finite."""
-
-    def step(self, action: Any) -> tuple:
-        obs, _, *rest = super().step(action)
-        return obs, 3e38, *rest
-
-
-METRIC = "every metric of an update must be finite, but .*loss/critic.* not"
-ARRAY = "every array of a checkpoint must be finite, but .* is not"
-
-
 @pytest.mark.parametrize(
-    ("report", "save", "text", "kept"),
-    [
-        (4, 40, rf"step \d\d: {METRIC}", 40),
-        (200, 4, rf"step \d\d: {ARRAY}", 48),
-        # The policy's action is NaN: the update is at fault.
-        (200, 40, rf"step \d\d: {METRIC}", 40),
-        (200, 200, rf"step \d\d: {METRIC}", None),
-    ],
-    ids=["at a report", "at a checkpoint", "at an action", "before a checkpoint"],
+    ("report", "save", "kept"),
+    [(4, 40, 40), (200, 40, 120), (4, 200, None)],
+    ids=["at a report", "at the end", "before a checkpoint"],
 )
-def test_an_update_that_is_no_number_ends_the_run(
-    report: int,
-    save: int,
-    text: str,
-    kept: int | None,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_an_update_that_is_no_number_ends_the_run_with_its_parameters_kept(
+    report: int, save: int, kept: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setattr(loop, "REPORT_EVERY", report)
-    settings = {"critic": "scalar", "scale_rewards": False, "target_period": 1}
+    settings = {"critic": "scalar", "target_period": 1, "learning_rate": 1e30}
+    text = r"step \d+: every gradient and metric of an update must be finite, but in update \d the "
+    text += r"gradient of (policy|critic)\.[a-z.0-9]+ was not.*\. That update was not made\. Lower "
     with pytest.raises(RunFailed, match=text):
-        small_run(Huge, folder, checkpoint_every=save, **settings)
+        small_run(Counting, folder, checkpoint_every=save, **settings)
     if kept:
         parts, meta = saved(folder)
         assert meta["steps"] == kept

@@ -8,6 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
+from posteriori.runs.journal import Notice
 from posteriori.runs.panel import METER, Board, clock, health, meter, number, panel, sparkline
 from posteriori.runs.terminal import LiveView, PlainLines, progress
 
@@ -141,6 +142,27 @@ def test_the_live_view_says_that_a_run_is_finishing(monkeypatch: pytest.MonkeyPa
     with LiveView(248_000, "Walker", Console(file=out, force_terminal=True, width=80)) as view:
         view(248_000, ROW)
         assert "finishing: last evaluation" in out.getvalue()
+
+
+NOTICE = Notice(12_000, "kl-runaway", "[x] is large. Likely cause: y Try: z")
+
+
+def test_a_warning_stays_above_the_panel_and_its_name_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("posteriori.runs.terminal.REFRESH", 0.0)
+    out = io.StringIO()
+    with LiveView(250_000, "Walker", Console(file=out, force_terminal=True, width=80)) as view:
+        view.warn(NOTICE)
+        view(248_000, ROW)
+    above, _, last = out.getvalue().rpartition("posteriori")
+    assert "step 12,000: kl-runaway: [x] is large." in " ".join(above.split())
+    assert "warnings: kl-runaway at 12,000" in last
+
+
+def test_a_warning_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    PlainLines(400_000, "Walker").warn(NOTICE)
+    assert capsys.readouterr().out == f"warning: step 12,000: kl-runaway: {NOTICE.text}\n"
 
 
 def test_lines_are_printed_at_evaluations_and_else_seldom(

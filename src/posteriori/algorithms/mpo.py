@@ -20,6 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from posteriori.algorithms.em import e_step, m_step, temperature
+from posteriori.algorithms.finite import first_bad
 from posteriori.algorithms.multipliers import needed, stiffness, tighten
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
@@ -50,6 +51,7 @@ class State(NamedTuple):
 
 
 Metrics = dict[str, Float[Array, ""]]
+BAD = "gradient/bad"  # which of the gradient's leaves is the first that is not finite; 0: none
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Mpo:
         grad = eqx.filter_grad(lambda params: loss(*params), has_aux=True)
         params = (state.online, jax.tree.map(jnp.exp, state.log_alpha))
         (gradient, dual_gradient), loss_metrics = grad(params)
-        metrics |= loss_metrics | {"value": jnp.mean(objectives["return"]), "pace": pace}
+        metrics |= loss_metrics | {"pace": pace, BAD: first_bad((gradient, dual_gradient))}
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(
@@ -172,7 +174,7 @@ class Mpo:
         -KL(old || pi) and a constant, which `update` adds to the penalty: the same loss in
         expectation, without the noise of the samples' own mean and spread.
         """
-        total, metrics = jnp.zeros_like(log_w), {}
+        total, metrics = jnp.zeros_like(log_w), {"value": jnp.mean(objectives["return"])}
         for name, q in objectives.items():
             epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
             eta = temperature(q, log_w, epsilon)

@@ -20,6 +20,11 @@ from posteriori.experience.noise import ColouredNoise
 from posteriori.experience.replay import Rows
 from posteriori.models.actor import Actor
 
+# No observation or reward may be larger. Float32 has 24 bits: at 1e8 it cannot tell a number from
+# one 3 larger, so that what is learnt there is rounding; and a fourth power, as in the variance
+# of a squared error, is still finite.
+LARGEST = 1e8
+
 
 class Episode(NamedTuple):
     """A finished episode: undiscounted return, and length in steps."""
@@ -29,7 +34,7 @@ class Episode(NamedTuple):
 
 
 class NonFinite(RuntimeError):
-    """The environment or the policy gave a number that is none."""
+    """The environment or the policy gave a number that is none, or that cannot be meant."""
 
 
 class Collector:
@@ -45,6 +50,7 @@ class Collector:
         self.envs, self.noise = envs, noise
         self.mode = envs.metadata["autoreset_mode"]
         self.steps = 0
+        self.restarts: dict[int, str] = {}  # environments that failed at the last step, and how
         self.clipped = 0.0  # share of action entries outside the box, at the last step
         obs, _ = envs.reset(seed=seed)
         self._start(obs)
@@ -56,25 +62,21 @@ class Collector:
         self.clipped = float(np.mean(action != executed))
         obs, reward, terminated, truncated, info = self.envs.step(command)
         self.steps += 1
-        valid = ~self.over
+        lost = self._lost(info)
+        valid = ~self.over & ~lost
         ended = (terminated | truncated) & valid
         last = self._last_observation(obs, info, ended)
         self._refuse_non_finite(last, reward)
-        rows = [
-            Rows(
-                env=np.arange(len(reward)),
-                obs=self.obs,
-                action=executed,
-                reward=np.where(valid, reward, 0.0).astype(np.float32),
-                discount=1.0 - (terminated & valid).astype(np.float32),
-                valid=valid,
-            )
-        ]
-        episodes = self._count(rows[0].reward, valid, ended)
-        self.obs, self.over = np.asarray(last, np.float32), ended
+        reward = np.where(valid, reward, 0.0).astype(np.float32)
+        discount = 1.0 - (terminated & valid).astype(np.float32)
+        rows = [Rows(np.arange(len(reward)), self.obs, executed, reward, discount, valid)]
+        if lost.any():
+            rows = self._cut(rows[0], lost)
+        episodes = self._count(reward, valid, ended)
+        self.obs, self.over = np.array(last, np.float32), ended
         if self.mode is not AutoresetMode.NEXT_STEP and ended.any():
             rows.append(self._edge(ended))
-            self.obs = np.asarray(self._reset_observation(obs, ended), np.float32)
+            self.obs = np.array(self._reset_observation(obs, ended), np.float32)
             self._refuse_non_finite(self.obs, reward)
             self.over = np.zeros_like(ended)
         return rows, episodes
@@ -87,11 +89,24 @@ class Collector:
         return rows
 
     def _start(self, obs: NDArray) -> None:
-        self.obs = np.asarray(obs, np.float32)
+        self.obs = np.array(obs, np.float32)  # a copy: an environment may write over its own
         self.over = np.zeros(len(obs), np.bool_)  # the environment awaits its reset step
         self.total = np.zeros(len(obs))
         self.length = np.zeros(len(obs), np.int64)
         self._refuse_non_finite(self.obs, np.zeros(len(obs)))
+
+    def _lost(self, info: Mapping) -> NDArray[np.bool_]:
+        """Which environments failed: their episodes end before what was just asked of them."""
+        self.restarts = info.get("restarts", {})
+        lost = np.zeros_like(self.over)
+        lost[list(self.restarts)] = True
+        return lost
+
+    def _cut(self, rows: Rows, lost: NDArray) -> list[Rows]:
+        """Forget the returns of lost episodes; one that had no transition yet leaves no row."""
+        kept = ~lost | self.over | (self.length > 0)
+        self.total[lost], self.length[lost] = 0.0, 0
+        return [Rows(*(x[kept] for x in rows))]
 
     def _edge(self, which: NDArray[np.bool_]) -> Rows:
         env = np.flatnonzero(which)
@@ -133,13 +148,24 @@ class Collector:
 
     def _refuse_non_finite(self, obs: NDArray, reward: NDArray) -> None:
         for field, value in (("observation", obs), ("reward", reward)):
-            bad = np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(axis=1))
-            if bad.size:
-                raise NonFinite(
-                    f"every {field} must be finite, but environment {bad[0]} gave "
-                    f"{value[bad[0]]} at its step {self.steps}. Mend the environment; the last "
-                    "checkpoint is kept."
-                )
+            if not (np.abs(value) <= LARGEST).all():  # not >, which NaN is not
+                raise NonFinite(f"{first_bad(field, value)} at its step {self.steps}. {_CURE}")
+
+
+_CURE = (
+    "Mend the environment, or divide what is in such units by their size; the last checkpoint is "
+    "kept."
+)
+
+
+def first_bad(field: str, value: NDArray) -> str:
+    """Say which environment gave the first number of `[E ...]` that is none or absurd."""
+    env, *entry = np.argwhere(~(np.abs(value) <= LARGEST))[0]
+    where = f" in entry {', '.join(map(str, entry))}" if entry else ""
+    return (
+        f"every {field} must be finite, and no larger than {LARGEST:.0e}, but environment {env} "
+        f"gave {value[(env, *entry)]}{where}"
+    )
 
 
 @eqx.filter_jit

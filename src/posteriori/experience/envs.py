@@ -1,30 +1,35 @@
 """Environments: an id, an object or a factory becomes a vector of flat environments."""
 
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, get_args
 
 import gymnasium as gym
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from posteriori.experience import envpool
+from posteriori.experience.faults import Failures, Patience
+from posteriori.experience.guarded import Guarded, Here, Place, Together
 from posteriori.experience.registry import (
     backends_of,
     find_spec,
     is_newest,
-    make_registered,
+    make_from_spec,
     require_envpool,
+    require_spec,
 )
 from posteriori.experience.single import (
     call_factory,
-    check_first_observation,
     copy_of,
     environment_name,
     one_of,
+    same_again,
 )
 from posteriori.experience.spaces import FlatVector, check_spaces
+from posteriori.experience.worker import Worker, WorkerFailed
 
 __all__ = [
     "Backend",
@@ -37,11 +42,20 @@ __all__ = [
 ]
 
 EnvLike = str | gym.Env | VectorEnv | Callable[[], gym.Env]
-Backend = Literal["auto", "gymnasium", "envpool"]
+Backend = Literal["auto", "gymnasium", "envpool", "subprocess"]
+Maker = Callable[[], gym.Env]
+
+
+_PATIENCE = Patience()
 
 
 def make_vector(
-    env: EnvLike, *, num_envs: int, seed: int, backend: Backend = "auto"
+    env: EnvLike,
+    *,
+    num_envs: int,
+    seed: int,
+    backend: Backend = "auto",
+    patience: Patience = _PATIENCE,
 ) -> gym.vector.VectorEnv:
     """Training environments: flat float32 observations, flat actions, a declared autoreset mode.
 
@@ -52,7 +66,9 @@ def make_vector(
         num_envs: How many copies of an id's or a function's environment.
         seed: What EnvPool is seeded with until `reset(seed=...)`, which seeds every backend.
         backend: "auto" takes EnvPool where it has the id with Gymnasium's spaces and time limit,
-            or where Gymnasium lacks the id; Gymnasium for everything else.
+            or where Gymnasium lacks the id; Gymnasium for everything else. "subprocess" is
+            Gymnasium's, each environment in a process of its own.
+        patience: With environments that fail.
 
     Raises:
         ValueError: the id is unknown, or the environment's spaces, observations or autoreset mode
@@ -61,21 +77,29 @@ def make_vector(
         TypeError: `env` is nothing that an environment can be made of.
     """
     _check_arguments(env, num_envs, backend)
+    failures = Failures(patience, environment_name(env))
     if isinstance(env, VectorEnv):
-        return FlatVector(env, environment_name(env))
-    if isinstance(env, gym.Env):
-        return _vector([env])
-    if not isinstance(env, str):
-        return _vector([call_factory(env, None) for _ in range(num_envs)])
+        return Together(FlatVector(env, failures.name), failures)
     if backend == "envpool":
-        require_envpool(env)
-    if backend == "envpool" or (backend == "auto" and backends_of(env)[0] == "envpool"):
-        return FlatVector(envpool.Pool(env, num_envs, seed=seed), env)
-    return _vector([make_registered(env) for _ in range(num_envs)])
+        require_envpool(str(env))
+    if backend == "envpool" or (
+        backend == "auto" and isinstance(env, str) and backends_of(env)[0] == "envpool"
+    ):
+        return Together(
+            FlatVector(envpool.Pool(str(env), num_envs, seed=seed), failures.name), failures
+        )
+    if isinstance(env, gym.Env):
+        return _vector([same_again(env)], failures)
+    return _vector(_makers(env, num_envs, None), failures, apart=backend == "subprocess")
 
 
 def make_reference(
-    env: EnvLike, *, num_envs: int, render_mode: str | None = None
+    env: EnvLike,
+    *,
+    num_envs: int,
+    render_mode: str | None = None,
+    backend: Backend = "auto",
+    patience: Patience = _PATIENCE,
 ) -> gym.vector.VectorEnv:
     """Evaluation environments: Gymnasium's own, whatever backend trains; fresh copies of an object.
 
@@ -86,6 +110,8 @@ def make_reference(
         env: As for `make_vector`.
         num_envs: How many copies.
         render_mode: Of the environments, such as "rgb_array".
+        backend: The one that trains. "subprocess" has these in processes of their own too.
+        patience: With environments that fail.
 
     Raises:
         ValueError: as for `make_vector`, or the environment was built for another render mode.
@@ -93,15 +119,12 @@ def make_reference(
         TypeError: an object can be neither rebuilt nor copied.
     """
     _check_arguments(env, num_envs, "auto")
-    if isinstance(env, VectorEnv):
-        return _vector([one_of(env, render_mode) for _ in range(num_envs)])
-    if isinstance(env, gym.Env):
-        return _vector([copy_of(env, render_mode) for _ in range(num_envs)])
-    if not isinstance(env, str):
-        return _vector([call_factory(env, render_mode) for _ in range(num_envs)])
-    if find_spec(env) is None and backends_of(env) == ("envpool",):
-        return FlatVector(envpool.Pool(env, num_envs, seed=0, render_mode=render_mode), env)
-    return _vector([make_registered(env, render_mode) for _ in range(num_envs)])
+    failures = Failures(patience, environment_name(env))
+    if isinstance(env, str) and find_spec(env) is None and backends_of(env) == ("envpool",):
+        pool = envpool.Pool(env, num_envs, seed=0, render_mode=render_mode)
+        return Together(FlatVector(pool, env), failures)
+    apart = backend == "subprocess" and not isinstance(env, gym.Env | VectorEnv)
+    return _vector(_makers(env, num_envs, render_mode), failures, apart=apart)
 
 
 def list_environments(pattern: str = "") -> list[tuple[str, tuple[str, ...]]]:
@@ -130,17 +153,36 @@ def _trainable(env_id: str) -> tuple[str, ...]:
         return ()
 
 
-def _vector(envs: list[gym.Env]) -> VectorEnv:
-    name = environment_name(envs[0])
-    check_spaces(envs[0].observation_space, envs[0].action_space, name)
-    check_first_observation(envs[0], name)
-    # Of the autoreset modes, the one that EnvPool has too: one kind of rows, whatever the backend.
-    built = [partial(_given, env) for env in envs]
-    return FlatVector(SyncVectorEnv(built, autoreset_mode=AutoresetMode.NEXT_STEP), name)
+def _makers(env: EnvLike, num_envs: int, render_mode: str | None) -> list[Maker]:
+    """Functions that build environments like `env`, whenever they are called."""
+    if isinstance(env, VectorEnv):
+        make: Maker = partial(one_of, env, render_mode)
+    elif isinstance(env, gym.Env):
+        make = partial(copy_of, env, render_mode)
+    elif isinstance(env, str):
+        make = partial(make_from_spec, require_spec(env), render_mode)
+    else:
+        make = partial(call_factory, env, render_mode)
+    return [make] * num_envs
 
 
-def _given(env: gym.Env) -> gym.Env:
-    return env
+def _vector(makers: list[Maker], failures: Failures, *, apart: bool = False) -> VectorEnv:
+    """Environments side by side; `apart`, each in a process of its own."""
+    name = failures.name
+    places: list[Callable[[], Place]] = [
+        partial(Worker, make, name, failures.patience.timeout) if apart else partial(Here, make)
+        for make in makers
+    ]
+    if not apart:
+        guarded = Guarded(places, failures)
+        return FlatVector(guarded, environment_name(guarded.envs[0]))
+    try:
+        return FlatVector(Guarded(places, failures), name)
+    except (WorkerFailed, TimeoutError) as cause:
+        raise ValueError(
+            f"backend 'subprocess' must be able to build {name} in a process of its own, but "
+            f"there: {cause}. Correct that, or use backend='gymnasium'."
+        ) from cause
 
 
 def _check_arguments(env: Any, num_envs: int, backend: str) -> None:
@@ -161,3 +203,17 @@ def _check_arguments(env: Any, num_envs: int, backend: str) -> None:
             f"backend 'envpool' needs an environment id, but env is {environment_name(env)}. "
             "Use backend='auto'."
         )
+    if backend == "subprocess" and not isinstance(env, str) and not _is_factory(env):
+        raise ValueError(
+            "backend 'subprocess' builds each environment in a process of its own, so that env "
+            f"must be an id or a function, but it is {environment_name(env)}, an object. Pass a "
+            "function that builds it, as in env=lambda: MyEnv()."
+        )
+    if backend == "subprocess" and sys.platform == "win32":
+        raise ValueError(
+            "backend 'subprocess' needs Linux or macOS, but this is Windows. Use 'gymnasium'."
+        )
+
+
+def _is_factory(env: Any) -> bool:
+    return callable(env) and not isinstance(env, gym.Env | VectorEnv)

@@ -30,9 +30,7 @@ def make_registered(env_id: str, render_mode: str | None = None) -> gym.Env:
         ValueError: the id is unknown.
         ImportError: a package that it needs is not installed.
     """
-    spec = find_spec(env_id)
-    if spec is None:
-        raise ValueError(_unknown(env_id))
+    spec = require_spec(env_id)
     try:
         # Gymnasium's checker warns of what `check_spaces` raises or `FlatVector` mends.
         return gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
@@ -42,6 +40,24 @@ def make_registered(env_id: str, render_mode: str | None = None) -> gym.Env:
             f"{env_id} needs a simulator that cannot be imported here: {reason}. "
             f"{_cure(spec, cause)}"
         ) from cause
+
+
+def make_from_spec(spec: EnvSpec, render_mode: str | None = None) -> gym.Env:
+    """The environment of a registration that another process has and this one may lack."""
+    gym.registry.setdefault(spec.id, spec)
+    return make_registered(spec.id, render_mode)
+
+
+def require_spec(env_id: str) -> EnvSpec:
+    """What Gymnasium has registered as `env_id`.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    spec = find_spec(env_id)
+    if spec is None:
+        raise ValueError(_unknown(env_id))
+    return spec
 
 
 def find_spec(env_id: str) -> EnvSpec | None:

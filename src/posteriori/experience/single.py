@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -63,6 +64,25 @@ def copy_of(env: gym.Env, render_mode: str | None) -> gym.Env:
         ) from cause
     _check_render_mode(twin, render_mode)
     return twin
+
+
+def same_again(env: gym.Env) -> Callable[[], gym.Env]:
+    """A function that gives `env` itself, and where that has failed another from its spec.
+
+    Without a spec that tells all, it is given again, to be reset: better than none.
+    """
+    given = False
+
+    def make() -> gym.Env:
+        nonlocal given
+        first, given = not given, True
+        if first or env.spec is None:
+            return env
+        with suppress(ValueError):  # from a wrapper that does not record its arguments
+            return gym.make(env.spec, render_mode=env.render_mode, disable_env_checker=True)
+        return env
+
+    return make
 
 
 def one_of(env: VectorEnv, render_mode: str | None) -> gym.Env:

@@ -89,6 +89,31 @@ def _flatten_one(space: gym.Space, observation: Any) -> np.ndarray:
     return np.asarray(flat, np.float32)
 
 
+def fitting(space: gym.Space, observation: Any) -> Any:
+    """Return a copy of an observation of `space`, which an environment may later write over.
+
+    Raises:
+        ValueError: it has another shape or another kind of numbers. Bounds are not looked at: many
+            environments overstep their own.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: fitting(space[key], observation[key]) for key in space}
+    if isinstance(space, spaces.Tuple):
+        return tuple(fitting(part, x) for part, x in zip(space, observation, strict=True))
+    given = np.array(observation)
+    if isinstance(space, spaces.Box):
+        kind = given.dtype == space.dtype or np.can_cast(given.dtype, space.dtype, "same_kind")
+        fits = given.shape == space.shape and kind
+    else:
+        fits = space.contains(observation)
+    if not fits:
+        raise ValueError(
+            f"an observation must fit {space}, but {given.dtype}{list(given.shape)} was given"
+            + ("" if isinstance(space, spaces.Box) else f", {observation!r}")
+        )
+    return given
+
+
 def flat_size(space: gym.Space) -> int:
     """How many numbers an observation of `space` has once flat."""
     return spaces.flatdim(space)

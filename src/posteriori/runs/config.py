@@ -21,7 +21,11 @@ class Config:
         steps: Environment steps to train for, over all environments.
         envs: Environments stepped together.
         backend: Which implementation of the environment collects data; evaluation always uses
-            Gymnasium's.
+            Gymnasium's. subprocess is Gymnasium's, each environment in a process of its own, which
+            may hang or die.
+        env_restarts: How often, over all environments, one that fails is rebuilt before the run
+            gives up.
+        env_timeout: Seconds that an environment may take for a step or a reset; subprocess only.
         policy: Distribution over actions; auto is diagonal for a Box and categorical for a Discrete
             space.
         critic: Whether a critic predicts the distribution of the return or its mean.
@@ -56,7 +60,9 @@ class Config:
     seed: int = 0
     steps: int = 200_000
     envs: int = 8
-    backend: Literal["auto", "gymnasium", "envpool"] = "auto"
+    backend: Literal["auto", "gymnasium", "envpool", "subprocess"] = "auto"
+    env_restarts: int = 10
+    env_timeout: float = 60.0
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
@@ -201,6 +207,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning_starts": (0, _LARGEST),
     "noise_exponent": (0, 2),
     "clip_rewards": (0, _LARGEST),
+    "env_restarts": (0, _LARGEST),
     "evaluate_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),

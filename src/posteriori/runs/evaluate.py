@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from posteriori.experience.collect import NonFinite
+from posteriori.experience.collect import LARGEST, NonFinite, first_bad
 from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
@@ -111,10 +111,12 @@ def run_episodes(
     obs, _ = envs.reset(seed=seed)
     while min(map(len, done)) < quota:
         _refuse_non_finite(env, "observation", obs)
-        obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+        obs, reward, terminated, truncated, info = envs.step(policy(obs))
         _refuse_non_finite(env, "reward", reward)
         total, length = np.where(over, 0.0, total + reward), np.where(over, 0, length + 1)
         over = (terminated | truncated) & ~over
+        for e in info.get("restarts", {}):  # its episode cannot be counted, but begins again
+            total[e], length[e], over[e] = 0.0, 0, False
         for e in np.flatnonzero(over):
             done[e].append((float(total[e]), int(length[e])))
     finished = [episode for one in done for episode in one[:quota]][:episodes]
@@ -221,11 +223,8 @@ def _policy_of(
 
 
 def _refuse_non_finite(env: str, field: str, value: NDArray) -> None:
-    if not np.isfinite(value).all():
-        raise NonFinite(
-            f"every {field} must be finite, but {env} gave {value} in an evaluation. "
-            "Mend the environment."
-        )
+    if not (np.abs(value) <= LARGEST).all():
+        raise NonFinite(f"{first_bad(field, value)}, of {env} in an evaluation. Mend it.")
 
 
 @eqx.filter_jit

@@ -25,6 +25,7 @@ class Progress:
 
     transitions: int
     episodes: list[Episode]
+    restarts: dict[int, str]  # environments that failed, and how
 
 
 class Gathering:
@@ -60,7 +61,7 @@ class Gathering:
         rows, episodes = self.collector.collect(actor)
         for row in rows:
             self._keep(row)
-        return Progress(int(rows[0].valid.sum()), episodes)
+        return Progress(int(rows[0].valid.sum()), episodes, self.collector.restarts)
 
     def sample(self) -> Trajectory | None:
         """Draw a batch from replay; None while there is none."""

@@ -1,12 +1,15 @@
 """The learner: an algorithm's update, compiled, and what it has changed so far."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
-from posteriori.algorithms.mpo import Metrics
+from posteriori.algorithms.finite import leaf_name
+from posteriori.algorithms.mpo import BAD, Metrics
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
@@ -14,7 +17,11 @@ from posteriori.runs.assemble import Agent
 
 
 class Learner:
-    """Runs updates on the device; `update` returns before they are done."""
+    """Runs updates on the device; `update` returns before they are done.
+
+    An update whose gradient or metrics are not finite is not made, nor is any after it: the state
+    stays as it was, until `metrics` says what happened.
+    """
 
     def __init__(self, agent: Agent):
         self.actions = agent.actions
@@ -30,8 +37,11 @@ class Learner:
         def step_and_sum(
             arrays: PyTree, sums: Metrics, batch: Trajectory, scaling: Scaling
         ) -> tuple[PyTree, Metrics]:
-            arrays, metrics = step(arrays, batch, scaling)
-            return arrays, jax.tree.map(jnp.add, sums, metrics)
+            new, metrics = step(arrays, batch, scaling)
+            going = _sound(sums)
+            sums = jax.tree.map(lambda sum, x: jnp.where(going, sum + x, sum), sums, metrics)
+            sound = _sound(sums)
+            return jax.tree.map(partial(_unless, ~sound), new, arrays), sums
 
         self._step = step
         self._jitted = jax.jit(step_and_sum, donate_argnums=(0, 1))
@@ -55,18 +65,18 @@ class Learner:
         """Return the means since the last call; empty if there was no update.
 
         Raises:
-            FloatingPointError: If a mean is not finite; the message names the metrics.
+            FloatingPointError: An update's gradient or metrics were not finite; the message names
+                the update, the first such leaf of the gradient, and the metrics.
         """
         if self._count == 0:
             return {}
-        means = {k: float(v) / self._count for k, v in jax.device_get(self._sums).items()}
+        sums = {name: float(value) for name, value in jax.device_get(self._sums).items()}
+        leaf = int(sums.pop(BAD))
+        bad = {name: value for name, value in sums.items() if not np.isfinite(value)}
+        if leaf or bad:
+            raise FloatingPointError(self._describe(leaf, bad))
+        means = {name: value / self._count for name, value in sums.items()}
         self._sums, self._count = jax.tree.map(jnp.zeros_like, self._sums), 0
-        bad = [name for name, value in means.items() if not np.isfinite(value)]
-        if bad:
-            raise FloatingPointError(
-                f"every metric of an update must be finite, but {', '.join(sorted(bad))} "
-                f"{'is' if len(bad) == 1 else 'are'} not."
-            )
         return means
 
     @property
@@ -83,9 +93,33 @@ class Learner:
         """Go on from the arrays of a state."""
         self._arrays = arrays
 
+    def _describe(self, leaf: int, bad: dict[str, float]) -> str:
+        found = []
+        if leaf:
+            learned = (self._arrays.online, {"log_alpha": self._arrays.log_alpha})
+            name = leaf_name(learned, leaf).partition(".")[2]
+            found.append(f"the gradient of {name} was not")
+        found += [f"{name} was {value}" for name, value in sorted(bad.items())]
+        return (
+            "every gradient and metric of an update must be finite, but in update "
+            f"{self.updates + 1} {', '.join(found)}. That update was not made. Lower "
+            "learning_rate, or look for absurd rewards or observations."
+        )
+
     def _zeros(self, batch: Trajectory, scaling: Scaling) -> Metrics:
         _, shapes = jax.eval_shape(self._step, self._arrays, batch, scaling)
         return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+def _unless(bad: Bool[Array, ""], new: Array, old: Array) -> Array:
+    """Keep the old array if something is bad; a random key goes on, since it has been used."""
+    is_key = jnp.issubdtype(new.dtype, jax.dtypes.prng_key)
+    return new if is_key else jnp.where(bad, old, new)
+
+
+def _sound(metrics: Metrics) -> Bool[Array, ""]:
+    """Whether all is finite: what is not stays so in a sum."""
+    return jnp.isfinite(jnp.stack(list(metrics.values()))).all() & (metrics[BAD] == 0)
 
 
 @jax.jit

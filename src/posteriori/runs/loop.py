@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
+from posteriori.experience.faults import Patience
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs.arrays import flatten
@@ -19,12 +20,15 @@ from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
 from posteriori.runs.folder import RunFolder, write_atomically
 from posteriori.runs.gathering import Gathering, Progress
+from posteriori.runs.health import Health
+from posteriori.runs.journal import Journal
 from posteriori.runs.learner import Learner
 from posteriori.runs.notices import warn
 from posteriori.runs.saving import save
 from posteriori.runs.segments import Segments
 from posteriori.runs.sinks import Row, Sink
 
+CLOSED = "Its unfinished episode is closed as truncated, and not counted."
 REPORT_EVERY = 1_000  # environment steps between rows of metrics
 # Of the evaluations on the way: the same episodes each time, none that training began with.
 EVALUATION_SEED = 1_000_000
@@ -50,7 +54,10 @@ class Loop:
         *,
         seed: int,
     ):
-        envs = make_vector(env, num_envs=config.envs, seed=seed, backend=config.backend)
+        self.patience = Patience(config.env_restarts, config.env_timeout)
+        envs = make_vector(
+            env, num_envs=config.envs, seed=seed, backend=config.backend, patience=self.patience
+        )
         self.name = environment_name(env)
         agent = assemble(
             config, envs.single_observation_space, envs.single_action_space, self.name, torso
@@ -58,9 +65,7 @@ class Loop:
         self.config = config
         self.envs = envs
         self.evaluation_env = env if evaluation_env is None else evaluation_env
-        self.reference = make_reference(
-            self.evaluation_env, num_envs=min(PARALLEL, config.evaluate_episodes)
-        )
+        self.reference = self._reference(config.evaluate_episodes)
         self.learner = Learner(agent)
         self.gathering = Gathering(config, envs, agent.actions.size, seed)
         self.segments = Segments(self.gathering.replay)
@@ -71,6 +76,7 @@ class Loop:
         self.best: Evaluation | None = None
         self.best_policy: dict[str, Arrays] = {}
         self.stopped: Callable[[], bool] = lambda: False
+        self.health, self.journal = Health(config), Journal()
 
     def run(self, folder: RunFolder, sinks: Sequence[Sink], stopped: Callable[[], bool]) -> None:
         """Train to the last step.
@@ -79,6 +85,7 @@ class Loop:
             Stopped: When `stopped` says so; the run is saved.
         """
         self.folder, self.sinks, self.stopped = folder, sinks, stopped
+        self.journal.listen(sinks)
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)
         self.saved = self.steps  # nothing is new until a step is done
@@ -102,6 +109,8 @@ class Loop:
             self.steps += progress.transitions
             self.episodes += len(progress.episodes)
             self.recent += progress.episodes
+            for text in dict.fromkeys(progress.restarts.values()):
+                self.journal.tell(self.steps, "environment-restarted", f"{text}. {CLOSED}")
             self.clipped.append(self.gathering.collector.clipped)
             self._at_intervals(before)
             self._stop_if_asked()
@@ -184,6 +193,9 @@ class Loop:
             metrics["rollout/length"] = float(np.mean([e.length for e in self.recent]))
             self.recent = []
         self._emit(metrics)
+        for name, text in self.health.check(metrics):
+            if not self.journal.told(name):
+                self.journal.tell(self.steps, name, text)
 
     def _evaluate(self) -> None:
         result = self._run_episodes(self.reference, self.config.evaluate_episodes, EVALUATION_SEED)
@@ -207,7 +219,7 @@ class Loop:
         episodes = self.config.final_episodes
         if not episodes:
             return None
-        envs = make_reference(self.evaluation_env, num_envs=min(PARALLEL, episodes))
+        envs = self._reference(episodes)
         try:
             result = self._run_episodes(envs, episodes, seed=0)
         finally:
@@ -218,6 +230,14 @@ class Loop:
         except OSError as error:
             warn(f"{error}. `posteriori evaluate {self.folder.path}` repeats the evaluation.")
         return result
+
+    def _reference(self, episodes: int) -> VectorEnv:
+        return make_reference(
+            self.evaluation_env,
+            num_envs=min(PARALLEL, episodes),
+            backend=self.config.backend,
+            patience=self.patience,
+        )
 
     def _run_episodes(self, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
         greedy = GreedyPolicy(self.actor())

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class RunWarning(UserWarning):
-    """Something failed, and the run goes on without it."""
+    """Something that a user should know of, while the run goes on."""
 
 
 def warn(text: str) -> None:

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from posteriori.runs.journal import Notice
 from posteriori.runs.sinks import Row
 
 WIDTH = 100  # columns at most
@@ -24,6 +25,7 @@ class Board:
         self.last: dict[str, int | float] = {}
         self.evaluations: list[float] = []
         self.best = -math.inf
+        self.warnings: dict[str, int] = {}  # by name, the step of the last one
         self.best_step: int | None = None  # None: before this process, in a resumed run
 
     def add(self, step: int, metrics: Row) -> None:
@@ -38,6 +40,10 @@ class Board:
             self.best, self.best_step = mean, step
         if (ever := metrics.get("evaluation/best", mean)) > self.best:
             self.best, self.best_step = ever, None
+
+    def warn(self, notice: Notice) -> None:
+        """Take in a warning."""
+        self.warnings[notice.name] = notice.step
 
     def get(self, name: str) -> float:
         """Return the last value, NaN if there was none."""
@@ -63,6 +69,9 @@ def panel(board: Board, name: str, width: int, note: str) -> Panel:
     body = [_bar(board)]
     if board.last:
         body += [Text(), _pace(board), Text(), _returns(board), Text(), _health(board)]
+    if board.warnings:
+        names = ", ".join(f"{name} at {step:,}" for name, step in board.warnings.items())
+        body += [Text(), Text(f"warnings: {names}", style="yellow")]
     if note:
         body.append(Text(note, style="dim"))
     title = f"[bold]posteriori[/] · {escape(name)}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import EnvLike, environment_name
+from posteriori.experience.faults import EnvironmentFailed
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
 from posteriori.runs.artifacts import finish
@@ -17,6 +18,7 @@ from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config, check, fingerprint, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
 from posteriori.runs.folder import RunFolder, trusted
+from posteriori.runs.journal import FILE, Notice
 from posteriori.runs.lock import held
 from posteriori.runs.loop import Loop, Stopped
 from posteriori.runs.restoring import newest_good
@@ -40,6 +42,7 @@ class Run:
     actor: Actor
     best: Evaluation | None
     final: Evaluation | None
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def policy(self) -> GreedyPolicy:
@@ -139,7 +142,7 @@ def _loop(
 ) -> Loop:
     try:
         return Loop(env, config, evaluation_env, torso, seed=seed)
-    except NonFinite as error:
+    except (NonFinite, EnvironmentFailed) as error:
         raise RunFailed(f"{environment_name(env)}: {error}") from error
 
 
@@ -159,18 +162,20 @@ def _run(
             JsonLines(folder.metrics, resume_step=resumed_at),
             TensorBoard(folder.tensorboard, purge_step=resumed_at),
         )
+        loop.journal.open(folder.path / FILE, resume_step=resumed_at)
         for closing in (*own, loop):
             stack.callback(closing.close)
         try:
             final = _to_the_end(loop, folder, [*own, *sinks])
-        except (NonFinite, FloatingPointError, CheckpointError) as error:
+        except (NonFinite, FloatingPointError, CheckpointError, EnvironmentFailed) as error:
             raise RunFailed(
                 f"{loop.name}, step {loop.steps}: {error} {_way_back(folder)}"
             ) from error
         actor = loop.actor()
         if loop.config.pictures:
             finish(folder.path, GreedyPolicy(actor), loop.evaluation_env)
-        return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final)
+        said = tuple(loop.journal.notices)
+        return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final, said)
 
 
 def _to_the_end(loop: Loop, folder: RunFolder, sinks: Sequence[Sink]) -> Evaluation | None:

@@ -8,7 +8,9 @@ from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 
+from posteriori.runs.journal import Notice
 from posteriori.runs.panel import Board, clock, number, panel
 from posteriori.runs.sinks import Row, Sink
 
@@ -56,6 +58,11 @@ class LiveView:
             self._live.refresh()
             self._drawn = time.monotonic()
 
+    def warn(self, notice: Notice) -> None:
+        """Say it above the panel, where it stays, and keep its name in the panel."""
+        self.board.warn(notice)
+        self._live.console.print(f"[yellow]warning[/] {escape(str(notice))}", highlight=False)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -100,6 +107,10 @@ class PlainLines:
         if evaluated or time.monotonic() - self._printed >= LINE_EVERY:
             print(_line(self.board, evaluated=evaluated), flush=True)
             self._printed = time.monotonic()
+
+    def warn(self, notice: Notice) -> None:
+        """Print a line."""
+        print(f"warning: {notice}", flush=True)
 
     def __exit__(
         self,
