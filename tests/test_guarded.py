@@ -22,7 +22,8 @@ from posteriori.experience.envs import make_reference, make_vector
 from posteriori.experience.faults import EnvironmentFailed, Patience
 from posteriori.runs import checkpoint
 from posteriori.runs.evaluate import run_episodes
-from posteriori.runs.journal import RunWarning, read_notices
+from posteriori.runs.journal import read_notices
+from posteriori.runs.notices import RunWarning
 
 AT = 3  # the step at which a fault comes
 ACTION = np.zeros((2, 2), np.float32)

@@ -11,7 +11,8 @@ from small_runs import Counting, small_run
 from posteriori import Config, Mpo, resume
 from posteriori.runs import loop
 from posteriori.runs.health import RULES, Health, documentation
-from posteriori.runs.journal import Journal, Notice, RunWarning, read_notices
+from posteriori.runs.journal import Journal, Notice, read_notices
+from posteriori.runs.notices import RunWarning
 from posteriori.runs.sinks import Row
 
 # A row of BipedalWalker-v3 with the defaults, after 150,000 steps.
