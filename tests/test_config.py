@@ -20,6 +20,7 @@ NUMBERS = [
 ]
 MAY_BE_ZERO = {
     "seed",
+    "env_restarts",
     "learning_starts",
     "noise_exponent",
     "clip_rewards",

@@ -175,7 +175,9 @@ def soak(out: Path, minutes: float, *, faults: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the arguments, and soak."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="Train for long, and watch what the process holds."
+    )
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/soak"))

@@ -106,7 +106,7 @@ class Collector:
         """Forget the returns of lost episodes; one that had no transition yet leaves no row."""
         kept = ~lost | self.over | (self.length > 0)
         self.total[lost], self.length[lost] = 0.0, 0
-        return [Rows(*(x[kept] for x in rows))]
+        return [rows._make(x[kept] for x in rows)]
 
     def _edge(self, which: NDArray[np.bool_]) -> Rows:
         env = np.flatnonzero(which)
