@@ -47,6 +47,7 @@ class Config:
         evaluate_episodes: Greedy episodes of an evaluation.
         final_episodes: Greedy episodes of the evaluation at the end; 0 is none.
         checkpoint_every: Environment steps between checkpoints; there is always one at the end.
+        video_every: Environment steps between videos of an episode, to watch it learn; 0 is never.
         pictures: Whether to draw the learning curve and record a video at the end.
     """
 
@@ -76,6 +77,7 @@ class Config:
     evaluate_episodes: int = 10
     final_episodes: int = 100
     checkpoint_every: int = 20_000
+    video_every: int = 0
     pictures: bool = True
 
 
@@ -130,6 +132,13 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
         raise TypeError(f"mpo must be an Mpo, but it is {rest['mpo']!r}. Use Mpo(epsilon=0.1).")
     config = dataclasses.replace(config, **rest)
     return dataclasses.replace(config, mpo=dataclasses.replace(config.mpo, **mpo))
+
+
+def plain(config: Config) -> dict[str, str | int | float]:
+    """Return all settings without nesting, as numbers, truth values and texts, for trackers."""
+    flat = dataclasses.asdict(config)
+    flat |= flat.pop("mpo")
+    return {k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()}
 
 
 def check(config: Config) -> None:
@@ -190,6 +199,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "noise_exponent": (0, 2),
     "clip_rewards": (0, _LARGEST),
     "evaluate_every": (0, _LARGEST),
+    "video_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
     "pessimism": (0, 1),

@@ -12,7 +12,7 @@ from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
-from posteriori.runs import checkpoint
+from posteriori.runs import artifacts, checkpoint
 from posteriori.runs.assemble import TorsoFactory, assemble, describe
 from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
@@ -108,6 +108,7 @@ class Loop:
         for every, do in (
             (REPORT_EVERY, self._report),
             (config.evaluate_every, self._evaluate),
+            (config.video_every, self._film),
             (config.checkpoint_every, self._save),
         ):
             if every and self.steps // every > before // every:
@@ -175,6 +176,10 @@ class Loop:
             }
         )
 
+    def _film(self) -> None:
+        out = self.folder.videos / f"{self.steps:010d}.mp4"
+        artifacts.film(GreedyPolicy(self.actor()), self.evaluation_env, out)
+
     def final(self) -> Evaluation | None:
         """Evaluate the last policy on fresh episodes; None if the settings want none."""
         episodes = self.config.final_episodes
@@ -186,7 +191,9 @@ class Loop:
         finally:
             envs.close()
         text = json.dumps(result.to_json(), indent=2) + "\n"
-        write_atomically(self.folder.path / "final.json", text.encode())
+        write_atomically(self.folder.final, text.encode())
+        names = ("mean", "std", "min", "max")
+        self._emit({f"final/{name}": getattr(result, name) for name in names})
         return result
 
     def _run_episodes(self, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:

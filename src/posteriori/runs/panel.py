@@ -17,12 +17,13 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 
 class Board:
-    """What was last heard of each metric, and the evaluations so far."""
+    """What was last heard of each metric, and the returns so far."""
 
     def __init__(self, total_steps: int):
         self.total, self.step = total_steps, 0
         self.last: dict[str, int | float] = {}
         self.evaluations: list[float] = []
+        self.rollouts: list[float] = []
         self.best = -math.inf
         self.best_step: int | None = None  # None: before this process, in a resumed run
 
@@ -31,6 +32,8 @@ class Board:
         self.step = step
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.last |= metrics
+        if "rollout/return" in metrics:
+            self.rollouts.append(metrics["rollout/return"])
         if (mean := metrics.get("evaluation/mean")) is None:
             return
         self.evaluations.append(mean)
@@ -107,7 +110,8 @@ def _returns(board: Board) -> RenderableType:
         where = "earlier" if board.best_step is None else f"at {board.best_step:,} steps"
         table.add_row("best", f"[green]{number(board.best)}[/]", "", where)
     length = f"{number(get('rollout/length'), 0)} steps, exploring"
-    table.add_row("training", number(get("rollout/return")), "", length)
+    curve = sparkline(board.rollouts) if board.rollouts else ""
+    table.add_row("training", number(get("rollout/return")), curve, length)
     return table
 
 

@@ -13,13 +13,14 @@ from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import EnvLike, environment_name
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
-from posteriori.runs.artifacts import finish
+from posteriori.runs.artifacts import finish, forget_films
 from posteriori.runs.assemble import TorsoFactory
-from posteriori.runs.config import Config, check, with_settings
+from posteriori.runs.config import Config, check, plain, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
 from posteriori.runs.folder import RunFolder
 from posteriori.runs.loop import Loop
 from posteriori.runs.sinks import JsonLines, Sink, TensorBoard
+from posteriori.runs.state import recorded
 
 
 class RunFailed(RuntimeError):
@@ -116,6 +117,7 @@ def resume(
     env = name if env is None else env
     loop = _loop(env, config, evaluation_env, torso, seed=fresh_seed)
     loop.restore(parts, meta, fresh_seed)
+    forget_films(folder, meta["steps"])
     return _run(loop, folder, sinks, resumed_at=meta["steps"])
 
 
@@ -145,9 +147,10 @@ def _run(
     loop: Loop, folder: RunFolder, sinks: Sequence[Sink], *, resumed_at: int | None = None
 ) -> Run:
     with ExitStack() as stack:
+        stack.enter_context(recorded(folder))
         own = (
             JsonLines(folder.metrics, resume_step=resumed_at),
-            TensorBoard(folder.tensorboard, purge_step=resumed_at),
+            TensorBoard(folder.tensorboard, purge_step=resumed_at, settings=plain(loop.config)),
         )
         for closing in (*own, loop):
             stack.callback(closing.close)

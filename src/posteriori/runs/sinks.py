@@ -47,20 +47,39 @@ class TensorBoard:
     Args:
         folder: Of the event files.
         purge_step: The step that a run is resumed from; TensorBoard forgets the rows after it.
+        settings: The run's, which stand in TensorBoard's table of hyperparameters beside the
+            final scores.
     """
 
-    def __init__(self, folder: Path, *, purge_step: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        purge_step: int | None = None,
+        settings: Mapping[str, str | int | float] | None = None,
+    ):
         from tensorboardX import SummaryWriter  # slow to import, and readers of metrics need it not
 
         # TensorBoard forgets the step that it is told as well.
         purge = None if purge_step is None else purge_step + 1
         self._writer = SummaryWriter(str(folder), purge_step=purge)
+        self._settings = dict(settings or {})
 
     def __call__(self, step: int, metrics: Row) -> None:
         """Write a row; TensorBoard cannot show what is not finite, so that is left out."""
         for name, value in metrics.items():
             if math.isfinite(value):
                 self._writer.add_scalar(name, float(value), step)
+        final = {name: value for name, value in metrics.items() if name.startswith("final/")}
+        if final and self._settings:
+            self._add_settings(final)
+
+    def _add_settings(self, final: Row) -> None:
+        """Write what makes TensorBoard list the run; `add_hparams` would write a second run."""
+        from tensorboardX.summary import hparams
+
+        for summary in hparams(self._settings, dict(final)):
+            self._writer.file_writer.add_summary(summary)
 
     def close(self) -> None:
         """Write what is pending and close the files."""
