@@ -132,11 +132,14 @@ def dashboard(
         host: Address to listen at; with the default, this machine alone can see the page.
         newest: Runs shown at most.
     """
+    from posteriori.runs.listing import find_runs
     from posteriori.runs.report.server import Watched, serve
 
-    watched = Watched(runs_dir, newest)
-    watched.data()  # what cannot be read at all is told now
-    with serve(watched, host=host, port=port) as server, suppress(KeyboardInterrupt):
+    find_runs(runs_dir)  # a folder that is not there is told now
+    with (
+        serve(Watched(runs_dir, newest), host=host, port=port) as server,
+        suppress(KeyboardInterrupt),
+    ):
         name = f"[{host}]" if ":" in host else host
         print(f"http://{name}:{server.server_address[1]}/ shows {runs_dir}; Ctrl-C ends it")
         sys.stdout.flush()

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from posteriori.runs.figures import clock, number
 from posteriori.runs.folder import RunFolder
-from posteriori.runs.panel import clock, number
 from posteriori.runs.sinks import read_rows
 from posteriori.runs.state import read_state
 

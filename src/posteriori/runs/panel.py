@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from posteriori.runs.figures import clock, number
 from posteriori.runs.sinks import Row
 
 WIDTH = 100  # columns at most
@@ -174,18 +175,3 @@ def sparkline(values: list[float]) -> str:
     low, high = min(picked), max(picked)
     span = (high - low) or 1.0
     return "".join(LEVELS[round((value - low) / span * (len(LEVELS) - 1))] for value in picked)
-
-
-def number(value: float, digits: int = 1) -> str:
-    """Write a number, or a dash for NaN; large ones need no decimals."""
-    digits = 0 if abs(value) >= 10_000 else digits
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def clock(seconds: float) -> str:
-    """Write a time as 4:05 or 1:04:05, or a dash if it is not known."""
-    if not math.isfinite(seconds):
-        return "–"
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

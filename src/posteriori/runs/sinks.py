@@ -78,8 +78,10 @@ class TensorBoard:
         """Write what makes TensorBoard list the run; `add_hparams` would write a second run."""
         from tensorboardX.summary import hparams
 
+        events = self._writer.file_writer
+        assert events is not None  # a row was written before
         for summary in hparams(self._settings, dict(final)):
-            self._writer.file_writer.add_summary(summary)
+            events.add_summary(summary)
 
     def close(self) -> None:
         """Write what is pending and close the files."""

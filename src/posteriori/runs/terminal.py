@@ -9,7 +9,8 @@ from types import TracebackType
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from posteriori.runs.panel import Board, clock, number, panel, sparkline
+from posteriori.runs.figures import clock, number
+from posteriori.runs.panel import Board, panel, sparkline
 from posteriori.runs.sinks import Row, Sink
 
 REFRESH = 0.1  # seconds between two drawings at least: rows of a fast run come more often

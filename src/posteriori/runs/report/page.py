@@ -81,7 +81,11 @@ def to_json(data: Mapping[str, Any]) -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
+    return (
+        resources.files("posteriori.runs.report")
+        .joinpath("assets", name)
+        .read_text(encoding="utf-8")
+    )
 
 
 def _embedded(video: Path) -> str:

@@ -121,11 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _meant_for_us(self) -> bool:
         """Refuse a name that somebody else's page has made lead here (DNS rebinding)."""
-        address = self.server.server_address[0]
-        if not ip_address(str(address)).is_loopback:
+        address = str(self.connection.getsockname()[0])
+        if not ip_address(address).is_loopback:
             return True  # the user has opened it to others, by whatever name
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        return name in ("localhost", "127.0.0.1", "::1", str(address))
+        return name in ("localhost", "127.0.0.1", "::1", address)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing of each request."""

@@ -1,5 +1,6 @@
 """Fewer points of a curve than a run has rows, with its extremes kept."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,6 @@ def kept(values: Sequence[int | float], most: int = MOST) -> NDArray[np.intp]:
     low, high = np.where(np.isnan(y), np.inf, y), np.where(np.isnan(y), -np.inf, y)
     edges = np.linspace(0, len(y), (most - 2) // 2 + 1).astype(int)
     found = {0, len(y) - 1}
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         found |= {start + int(np.argmin(low[start:end])), start + int(np.argmax(high[start:end]))}
     return np.asarray(sorted(found), np.intp)

@@ -2,23 +2,24 @@
 // The page: its panels in order, its toolbar, and, where a server gives news, its renewal.
 
 const NEWS_EVERY = 2000; // milliseconds
+const WORDS = { cov: "covariance" };
 
 function timePanels() {
-  const regions = metricsLike(/^kl\/[^/]+$/).map((name) => name.slice(3));
+  const regions = metricsLike(/^kl\/[^/]+$/).map((name) => name.slice(3)).sort((a, b) => (b === "mean") - (a === "mean"));
   const objectives = metricsLike(/^ess\//).map((name) => name.slice(4));
   const line = (metric, name, dash) => ({ metric, name, dash });
   return {
     constraints: [
-      ...regions.map((region) => ({ key: `kl-${region}`, title: `KL of the ${region}, over its bound`, zero: true, bound: 1,
+      ...regions.map((region) => ({ key: `kl-${region}`, title: `KL of the ${WORDS[region] || region}, over its bound`, zero: true, bound: 1,
         lines: [line(`kl/${region}`, "average", 0), line(`kl/${region}/max`, "largest", 1)], note: "1 is the bound; long above 2 is trouble" })),
-      { key: "temperature", title: "Temperature", zero: true, lines: objectives.map((name, i) => line(`temperature/${name}`, name, i)) },
+      ...objectives.reverse().map((name) => ({ key: `temperature-${name}`, title: `Temperature of the ${name}`, zero: true, lines: [line(`temperature/${name}`)] })),
       { key: "ess", title: "Effective sample size, share of actions", zero: true, lines: objectives.map((name, i) => line(`ess/${name}`, name, i)), note: "below 0.3 few actions decide" },
-      { key: "alpha", title: "Multipliers", zero: true, lines: regions.map((name, i) => line(`alpha/${name}`, name, i)) },
-      { key: "pace", title: "Pace of the policy", zero: true, lines: [line("pace")], note: "falls once the policy settles" },
+      { key: "alpha", title: "Multipliers", zero: true, lines: regions.map((name, i) => line(`alpha/${name}`, WORDS[name] || name, i)) },
     ],
     spread: [
       ...metricsLike(/^(sigma|entropy)(\/\d+)?$/).map((metric) => ({ key: metric, title: spreadTitle(metric), zero: true, height: 150, lines: [line(metric)] })),
-      { key: "clipped", title: "share outside the box", zero: true, height: 150, lines: [line("rollout/clipped")] },
+      { key: "clipped", title: "outside the box", zero: true, height: 150, lines: [line("rollout/clipped")] },
+      { key: "pace", title: "pace of the policy", zero: true, height: 150, lines: [line("pace")] },
     ],
     losses: [
       { key: "critic", title: "Critic's loss", lines: [line("loss/critic")] },
@@ -45,7 +46,7 @@ function layOut() {
     document.getElementById(id).closest("section").hidden = !specs.length;
   };
   put("returns", [{ key: "return", title: "Return of an episode", height: 340, alone: ["evaluation/min", "evaluation/max"],
-    lines: [{ metric: "evaluation/mean", name: "greedy evaluation", smooth: false }, { metric: "rollout/return", name: "exploring", faint: true }], note: returnNote() }]);
+    lines: [{ metric: "evaluation/mean", name: "greedy evaluation", smooth: false }, { metric: "rollout/return", name: "exploring, averaged", faint: true, average: 10 }], note: returnNote() }]);
   put("reaches", [
     { key: "worst", title: "Worst episode of an evaluation", lines: [{ metric: "evaluation/min", smooth: false }] },
     { key: "std", title: "Spread of the episodes of an evaluation", zero: true, lines: [{ metric: "evaluation/std", smooth: false }] },

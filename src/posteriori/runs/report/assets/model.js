@@ -78,7 +78,7 @@ function averaged(ys, width) {
 // The median of runs and the band from their lowest to their highest, where half of them are.
 function bandCurve(curves) {
   const all = [...new Set(curves.flatMap((curve) => curve.x))].sort((a, b) => a - b);
-  const grid = all.length <= 2 * MOST_BUCKETS ? all.map((x) => [x]) : buckets(all);
+  const grid = buckets(all);
   const band = { x: [], y: [], low: [], high: [], n: [] };
   for (const xs of grid) {
     const parts = curves.map((curve) => within(curve, xs)).filter((part) => part.length);
@@ -93,9 +93,13 @@ function bandCurve(curves) {
   return band;
 }
 
+// What lies so close that a screen shows it as one: seeds report at steps that differ by a few.
 function buckets(xs) {
-  const size = Math.ceil(xs.length / MOST_BUCKETS), made = [];
-  for (let i = 0; i < xs.length; i += size) made.push(xs.slice(i, i + size));
+  const width = (xs[xs.length - 1] - xs[0]) / MOST_BUCKETS, made = [];
+  for (const x of xs) {
+    const open = made[made.length - 1];
+    if (open && x - open[0] <= width) open.push(x); else made.push([x]);
+  }
   return made;
 }
 
@@ -128,7 +132,7 @@ function deviation(values) {
 
 // The lines of a metric: one a group, or one a run if seeds are to be told apart.
 function curvesOf(line, alone) {
-  const width = line.smooth === false ? 0 : settings.smoothing;
+  const width = line.smooth === false ? 0 : Math.max(settings.smoothing, line.average || 0);
   const made = [];
   for (const group of shownGroups()) {
     const runs = shownRuns(group).map((run) => runCurve(run, line.metric, width)).filter(Boolean);

@@ -16,7 +16,7 @@ const resized = new ResizeObserver((entries) => {
   }
 });
 
-const widthOf = (plot) => Math.max(180, Math.floor(plot.box.clientWidth));
+const widthOf = (plot) => Math.max(100, Math.floor(plot.box.clientWidth));
 
 // A panel: title, note, and the place of its plot. A spec has lines: [{ metric, name, dash }].
 function panel(spec) {
@@ -87,12 +87,12 @@ function tint(group, share) {
 function options(plot, drawn, bands) {
   const ink = css("--faint"), rule = css("--rule"), { spec } = plot;
   const axis = { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: rule, width: 1 }, ticks: { show: false } };
-  const across = { ...axis, grid: { show: false }, size: 26, space: 64, values: (_, ticks) => ticks.map(axisText) };
-  const up = { ...axis, size: 50, gap: 4, space: 34, values: (_, ticks) => ticks.map(compact) };
+  const across = { ...axis, grid: { show: false }, size: 26, space: 54, values: (_, ticks) => ticks.map(axisText) };
+  const up = { ...axis, size: 44, gap: 4, space: 34, values: (_, ticks) => ticks.map(compact) };
   return {
     width: widthOf(plot),
     height: spec.height,
-    padding: [10, 14, 0, 0],
+    padding: [10, 18, 0, 0],
     legend: { show: false },
     scales: { x: { time: false }, y: { range: (_, low, high) => reachOf(plot, low, high) } },
     axes: [across, up],
