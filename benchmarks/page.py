@@ -4,7 +4,7 @@
     python benchmarks/page.py --tensorboard  and how soon TensorBoard answers, where it is installed
 
 The runs are made up, with a row each 1,000 steps of every metric that docs/mpo.md lists (a test
-holds that list to what runs write), for a Gaussian policy of six dimensions: random walks, full digits.
+holds that list to what runs write), for a Gaussian policy of six dimensions: random walks.
 """
 
 import argparse

@@ -140,7 +140,7 @@ def test_a_run_that_cannot_be_shown_ends_with_warnings(
 
 
 def test_a_run_is_filmed_on_the_way(tmp_path: Path) -> None:
-    settings = UNLEARNED | {"steps": 40, "video_every": 20, "final_episodes": 1}
+    settings: dict[str, Any] = UNLEARNED | {"steps": 40, "video_every": 20, "final_episodes": 1}
     train(lights, run_dir=tmp_path / "r", **settings)
     folder = RunFolder(tmp_path / "r")
     names = sorted(path.name for path in folder.videos.iterdir())
