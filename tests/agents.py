@@ -1,5 +1,6 @@
 """Agents and batches small enough to compile in a second, one of each kind, shared among tests."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple

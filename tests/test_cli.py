@@ -126,7 +126,7 @@ def test_train_ends_with_the_result_and_the_next_commands(
         "The run is in r. Next:",
         "  posteriori evaluate r",
         "  posteriori watch r",
-        "  posteriori plot r",
+        "  posteriori report r",
     ]
 
 

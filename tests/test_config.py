@@ -25,6 +25,7 @@ MAY_BE_ZERO = {
     "noise_exponent",
     "clip_rewards",
     "evaluate_every",
+    "video_every",
     "final_episodes",
     "discount",
     "settle_after",

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from posteriori.algorithms.mpo import Mpo
 from posteriori.runs.config import Config
-from posteriori.runs.plot import draw, grouped, median, plot, read_history, smooth
+from posteriori.runs.history import grouped, read_history
+from posteriori.runs.plot import draw, median, plot, smooth
 
 
 def make_run(path: Path, *, level: float = 0.0, env: str = "Walker-v0", **settings: object) -> Path:

@@ -115,3 +115,22 @@ def test_tensorboard_keeps_the_step_that_a_run_is_resumed_from(tmp_path: Path) -
     start = event_pb2.SessionLog.START
     starts = [e.step for e in events(tmp_path) if e.session_log.status == start]
     assert starts == [2001]  # TensorBoard forgets this step and what follows it
+
+
+def test_tensorboard_lists_the_settings_beside_the_final_scores(tmp_path: Path) -> None:
+    sink = TensorBoard(tmp_path, settings={"epsilon": 0.1, "policy": "auto"})
+    sink(1000, {"sigma": 0.5})
+    sink(2000, {"final/mean": 297.5})
+    sink.close()
+    values = [value for event in events(tmp_path) for value in event.summary.value]
+    plugin: Any = importlib.import_module("tensorboardX.proto.plugin_hparams_pb2")
+    content = {
+        value.tag: plugin.HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for value in values
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    }
+    settings = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert (settings["epsilon"].number_value, settings["policy"].string_value) == (0.1, "auto")
+    (metric,) = content["_hparams_/experiment"].experiment.metric_infos
+    assert metric.name.tag == "final/mean"
+    assert ("final/mean", 297.5) in [(value.tag, value.simple_value) for value in values]

@@ -8,8 +8,9 @@ import time
 import pytest
 from rich.console import Console
 
+from posteriori.runs.figures import clock, number
 from posteriori.runs.journal import Notice
-from posteriori.runs.panel import METER, Board, clock, health, meter, number, panel, sparkline
+from posteriori.runs.panel import METER, Board, health, meter, panel, sparkline
 from posteriori.runs.terminal import LiveView, PlainLines, progress
 
 ROW = {
@@ -179,7 +180,7 @@ def test_lines_are_printed_at_evaluations_and_else_seldom(
     name, *rest = capsys.readouterr().out.splitlines()
     assert name == "Walker in runs/x"
     assert [line.split("/")[0].strip() for line in rest] == ["1,000", "3,000", "4,000"]
-    assert "evaluation 287.4 ± 12.3 (best 287.4)" in rest[1]
+    assert "evaluation 287.4 ± 12.3 (best 287.4) ▁  KL" in rest[1]
     assert "KL/bound mean 0.97 cov 2.40  sigma 0.31  100 steps/s  1:06:10 left" in rest[1]
 
 
@@ -192,3 +193,22 @@ def test_progress_is_live_on_a_terminal_only(
     assert capsys.readouterr().out == ""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert isinstance(progress(1, "x", quiet=False), LiveView)
+
+
+def test_training_returns_are_a_sparkline_beside_the_evaluations_one() -> None:
+    made = board()
+    made.add(251_000, {"rollout/return": 300.0})
+    made.add(252_000, EVALUATION | {"evaluation/mean": 300.0})
+    lines = shown(made)
+    assert any("evaluation" in line and "▁█" in line for line in lines)
+    assert any("training" in line and "▁█" in line for line in lines)
+    assert {len(line) for line in lines} == {80}
+
+
+def test_a_log_that_cannot_hold_a_sparkline_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", log)
+    with PlainLines(400_000, "Walker") as lines:
+        lines(3000, ROW | EVALUATION)
+    log.seek(0)
+    assert "(best 287.4)  KL" in log.read()

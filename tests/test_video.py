@@ -11,9 +11,14 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from small_runs import UNLEARNED
 
-from posteriori.runs.artifacts import finish
-from posteriori.runs.video import CannotRender, record
+from posteriori import train
+from posteriori.runs.artifacts import finish, forget_films
+from posteriori.runs.folder import RunFolder
+from posteriori.runs.sinks import read_rows
+from posteriori.runs.state import State, read_state
+from posteriori.runs.video import CannotRender, has_display, record, show
 
 
 class Lights(gym.Env):
@@ -132,3 +137,38 @@ def test_a_run_that_cannot_be_shown_ends_with_warnings(
     texts = [entry.getMessage() for entry in caplog.records]
     assert texts[0].startswith("No learning curve: ")
     assert texts[1].startswith("No video: A video needs an environment that can render")
+
+
+def test_a_run_is_filmed_on_the_way(tmp_path: Path) -> None:
+    settings: dict[str, Any] = UNLEARNED | {"steps": 40, "video_every": 20, "final_episodes": 1}
+    train(lights, run_dir=tmp_path / "r", **settings)
+    folder = RunFolder(tmp_path / "r")
+    names = sorted(path.name for path in folder.videos.iterdir())
+    assert names == ["0000000020.mp4", "0000000040.mp4"]
+    assert read_state(folder) == State("finished")
+    assert read_rows(folder.metrics)[-1]["final/mean"] == 10.0
+    forget_films(folder, after=20)
+    assert [path.name for path in folder.videos.iterdir()] == ["0000000020.mp4"]
+
+
+def test_a_window_shows_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+
+    def windowed(render_mode: str | None = None) -> gym.Env:
+        modes.append(render_mode)
+        return Lights(render_mode=render_mode)
+
+    monkeypatch.setitem(Lights.metadata, "render_modes", ["human"])
+    assert show(still, windowed) == (10.0, 5)
+    assert modes == ["human"]
+    with pytest.raises(CannotRender, match="A window needs an environment that can render to hum"):
+        show(still, lambda: Lights())
+
+
+def test_a_display_is_found_by_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not has_display()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert has_display()

@@ -6,6 +6,7 @@ JAX takes seconds to import, so that each command imports what it needs when it 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
+from posteriori.cli_view import Flag, RunEnv, RunPath, dashboard, plot, report, runs, watch
 from posteriori.runs.notices import told
 
 if TYPE_CHECKING:
@@ -21,10 +23,9 @@ if TYPE_CHECKING:
     from posteriori.runs.folder import RunFolder
     from posteriori.runs.run import Run
 
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-RunEnv = Annotated[
-    str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="(default: the run's)")
+Log = Annotated[
+    tuple[Literal["csv", "wandb"], ...],
+    tyro.conf.arg(metavar="{csv,wandb}", help_behavior_hint="(default: none)"),
 ]
 Preset = Literal["default", "tutorial"]
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -74,6 +75,7 @@ def resume(
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the run's)")
     ] = None,
     env: RunEnv = None,
+    log: Log = (),
     quiet: Flag = False,
 ) -> None:
     """Continue a run from its last checkpoint.
@@ -82,15 +84,16 @@ def resume(
         run: The run's folder.
         steps: A new total of environment steps.
         env: The environment; to be named where it imports a module, which runs its code.
+        log: As for `train`.
         quiet: Show no progress, only the result.
     """
     from posteriori.runs.folder import RunFolder
     from posteriori.runs.run import resume as continue_run
 
     name, config = RunFolder(run).read_config()
-    total = config.steps if steps is None else steps
+    config = config if steps is None else replace(config, steps=steps)
     start = partial(continue_run, run, env=env, steps=steps)
-    _follow(start, RunFolder(run), env or name, total, quiet=quiet)
+    _follow(start, RunFolder(run), env or name, config, log=log, quiet=quiet)
 
 
 def evaluate(
@@ -123,61 +126,6 @@ def evaluate(
         print(_sentence(result))
 
 
-def watch(
-    run: RunPath,
-    *,
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: video.mp4 in RUN)"),
-    ] = None,
-    seed: int = 0,
-    env: RunEnv = None,
-    best: Flag = False,
-) -> None:
-    """Record a greedy episode as a video.
-
-    Args:
-        run: The run's folder.
-        out: The video, an .mp4.
-        seed: Of the episode.
-        env: The environment; to be named where it imports a module, which runs its code.
-        best: Take the policy of the best evaluation on the way, not the last one.
-    """
-    from posteriori.runs.evaluate import load_policy
-    from posteriori.runs.folder import RunFolder, trusted
-    from posteriori.runs.video import record
-
-    folder = RunFolder.open(run)
-    out = out or folder.video
-    place = trusted(folder.read_config()[0], env, folder.record)
-    episode = record(load_policy(run, best=best), place, out, seed=seed)
-    print(f"{out}: return {episode.total:,.1f} in {episode.length:,} steps")
-
-
-def plot(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")],
-    *,
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(
-            metavar="FILE", help_behavior_hint="(default: curve.png in RUN; of several, curves.png)"
-        ),
-    ] = None,
-) -> None:
-    """Draw learning curves; runs that differ only in their seed get a median.
-
-    Args:
-        runs: Folders of runs.
-        out: The figure; its suffix chooses the format, such as .png, .svg or .pdf.
-    """
-    from posteriori.runs.folder import RunFolder
-    from posteriori.runs.plot import plot as draw
-
-    if out is None:
-        out = RunFolder(runs[0]).curve if len(runs) == 1 else Path("curves.png")
-    print(draw(runs, out))
-
-
 def envs(
     pattern: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATTERN")] = "",
 ) -> None:
@@ -201,7 +149,8 @@ def envs(
 
 def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
     train = _train_command(arguments) if arguments[0] == "train" else _train_outline
-    return {"train": train, **{f.__name__: f for f in (resume, evaluate, watch, plot, envs)}}
+    others = (resume, evaluate, watch, plot, report, runs, dashboard, envs)
+    return {"train": train, **{command.__name__: command for command in others}}
 
 
 def _train_outline() -> None:
@@ -222,6 +171,7 @@ def _train_command(arguments: Sequence[str]) -> Callable[..., None]:
         run_dir: Annotated[
             Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: under runs/)")
         ] = None,
+        log: Log = (),
         quiet: Flag = False,
     ) -> None:
         """Train a policy.
@@ -231,20 +181,23 @@ def _train_command(arguments: Sequence[str]) -> Callable[..., None]:
             settings: Hyperparameters, with the preset's values for defaults.
             preset: Where the defaults come from.
             run_dir: A new or empty folder for the run.
+            log: Where else metrics go: csv into metrics.csv of the run, wandb to Weights & Biases.
             quiet: Show no progress, only the result.
         """
-        _train(env, settings, run_dir, quiet=quiet)
+        _train(env, settings, run_dir, log=log, quiet=quiet)
 
     return train
 
 
-def _train(env: str, config: "Config", run_dir: Path | None, *, quiet: bool) -> None:
+def _train(
+    env: str, config: "Config", run_dir: Path | None, *, log: Sequence[str], quiet: bool
+) -> None:
     from posteriori.runs.folder import RunFolder, default_path
     from posteriori.runs.run import train
 
     folder = RunFolder(run_dir or default_path(env, config.seed))
     start = partial(train, env, config=config, run_dir=folder.path)
-    _follow(start, folder, env, config.steps, quiet=quiet)
+    _follow(start, folder, env, config, log=log, quiet=quiet)
 
 
 def _preset(arguments: Sequence[str]) -> str:
@@ -256,14 +209,25 @@ def _preset(arguments: Sequence[str]) -> str:
 
 
 def _follow(
-    start: "Callable[..., Run]", folder: "RunFolder", env: str, total_steps: int, *, quiet: bool
+    start: "Callable[..., Run]",
+    folder: "RunFolder",
+    env: str,
+    config: "Config",
+    *,
+    log: Sequence[str],
+    quiet: bool,
 ) -> None:
     """Start or continue a run, show its progress, and say how it went and what can be done next."""
     from posteriori.runs.terminal import progress
+    from posteriori.runs.trackers import tracked
 
+    name = f"{env} in {folder.path}"
     try:
-        with progress(total_steps, f"{env} in {folder.path}", quiet) as view:
-            run = start(sinks=[view])
+        with (
+            tracked(log, folder, env, config) as trackers,
+            progress(config.steps, name, quiet) as view,
+        ):
+            run = start(sinks=[view, *trackers])
     except (KeyboardInterrupt, SystemExit):
         if folder.checkpoints.exists():
             print(f"\nStopped. Continue with:\n  posteriori resume {folder.path}", file=sys.stderr)
@@ -271,7 +235,7 @@ def _follow(
     if run.final is not None:
         print(_sentence(run.final))
     print(f"The run is in {folder.path}. Next:")
-    for command in ("evaluate", "watch", "plot"):
+    for command in ("evaluate", "watch", "report"):
         print(f"  posteriori {command} {folder.path}")
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind to look at: its learning curves and a video of the policy."""
+"""What a run leaves behind to look at: its learning curves and videos of the policy."""
 
 import logging
 from collections.abc import Callable
@@ -21,14 +21,27 @@ def finish(run_dir: Path, policy: Callable[[NDArray], NDArray], env: EnvLike) ->
         env: To show it in.
     """
     from posteriori.runs.plot import plot  # slow to import, and only needed here
-    from posteriori.runs.video import CannotRender, record
 
     folder = RunFolder(run_dir)
     try:
         plot([run_dir], folder.curve)
     except OSError as error:  # a run of less than a row, a full disk
         logger.warning("No learning curve: %s", error)
+    film(policy, env, folder.video)
+
+
+def film(policy: Callable[[NDArray], NDArray], env: EnvLike, out: Path) -> None:
+    """Record an episode; where that fails, it is a warning in the log: training goes on."""
+    from posteriori.runs.video import CannotRender, record
+
     try:
-        record(policy, env, folder.video)
+        record(policy, env, out)
     except (CannotRender, OSError) as error:
         logger.warning("No video: %s", error)
+
+
+def forget_films(folder: RunFolder, after: int) -> None:
+    """Remove the videos of steps after the one that a run is resumed from: they come again."""
+    for path in folder.videos.glob("*.mp4"):
+        if path.stem.isdigit() and int(path.stem) > after:
+            path.unlink()

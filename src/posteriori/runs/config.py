@@ -54,6 +54,7 @@ class Config:
         final_episodes: Greedy episodes of the evaluation at the end; 0 is none.
         checkpoint_every: Environment steps between checkpoints; there is always one at the end.
         keep_checkpoints: How many of the newest checkpoints are kept.
+        video_every: Environment steps between videos of an episode, to watch it learn; 0 is never.
         pictures: Whether to draw the learning curve and record a video at the end.
     """
 
@@ -86,6 +87,7 @@ class Config:
     final_episodes: int = 100
     checkpoint_every: int = 20_000
     keep_checkpoints: int = 2
+    video_every: int = 0
     pictures: bool = True
 
 
@@ -150,6 +152,13 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(canonical(settings)).hexdigest()
 
 
+def plain(config: Config) -> dict[str, str | int | float]:
+    """Return all settings without nesting, as numbers, truth values and texts, for trackers."""
+    flat = dataclasses.asdict(config)
+    flat |= flat.pop("mpo")
+    return {k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()}
+
+
 def check(config: Config) -> None:
     """Refuse settings that cannot work, before anything starts.
 
@@ -209,6 +218,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_rewards": (0, _LARGEST),
     "env_restarts": (0, _LARGEST),
     "evaluate_every": (0, _LARGEST),
+    "video_every": (0, _LARGEST),
     "final_episodes": (0, _LARGEST),
     "discount": (0, 1),
     "pessimism": (0, 1),

@@ -31,8 +31,12 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
+        self.state = self.path / "state.json"
+        self.warnings = self.path / "warnings.jsonl"
+        self.final = self.path / "final.json"
         self.curve = self.path / "curve.png"
         self.video = self.path / "video.mp4"
+        self.videos = self.path / "videos"
 
     @classmethod
     def create(cls, path: Path | str | None, *, env: str, seed: int) -> "RunFolder":

@@ -13,6 +13,7 @@ from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.experience.faults import Patience
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
+from posteriori.runs import artifacts
 from posteriori.runs.arrays import flatten
 from posteriori.runs.assemble import TorsoFactory, assemble
 from posteriori.runs.checkpoint import Arrays, CheckpointError
@@ -133,6 +134,7 @@ class Loop:
             self._report()
         for every, do in (
             (config.evaluate_every, self._evaluate),
+            (config.video_every, self._film),
             (config.checkpoint_every, self._try_to_save),
         ):
             if every and self.steps // every > before // every:
@@ -214,6 +216,10 @@ class Loop:
             }
         )
 
+    def _film(self) -> None:
+        out = self.folder.videos / f"{self.steps:010d}.mp4"
+        artifacts.film(GreedyPolicy(self.actor()), self.evaluation_env, out)
+
     def final(self) -> Evaluation | None:
         """Evaluate the last policy on fresh episodes; None if the settings want none."""
         episodes = self.config.final_episodes
@@ -226,9 +232,11 @@ class Loop:
             envs.close()
         text = json.dumps(result.to_json(), indent=2) + "\n"
         try:
-            write_atomically(self.folder.path / "final.json", text.encode())
+            write_atomically(self.folder.final, text.encode())
         except OSError as error:
             warn(f"{error}. `posteriori evaluate {self.folder.path}` repeats the evaluation.")
+        names = ("mean", "std", "min", "max")
+        self._emit({f"final/{name}": getattr(result, name) for name in names})
         return result
 
     def _reference(self, episodes: int) -> VectorEnv:

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from posteriori.runs.figures import clock, number
 from posteriori.runs.journal import Notice
 from posteriori.runs.sinks import Row
 
@@ -18,12 +19,13 @@ LEVELS = "▁▂▃▄▅▆▇█"
 
 
 class Board:
-    """What was last heard of each metric, and the evaluations so far."""
+    """What was last heard of each metric, and the returns so far."""
 
     def __init__(self, total_steps: int):
         self.total, self.step = total_steps, 0
         self.last: dict[str, int | float] = {}
         self.evaluations: list[float] = []
+        self.rollouts: list[float] = []
         self.best = -math.inf
         self.warnings: dict[str, int] = {}  # by name, the step of the last one
         self.best_step: int | None = None  # None: before this process, in a resumed run
@@ -33,6 +35,8 @@ class Board:
         self.step = step
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self.last |= metrics
+        if "rollout/return" in metrics:
+            self.rollouts.append(metrics["rollout/return"])
         if (mean := metrics.get("evaluation/mean")) is None:
             return
         self.evaluations.append(mean)
@@ -116,7 +120,8 @@ def _returns(board: Board) -> RenderableType:
         where = "earlier" if board.best_step is None else f"at {board.best_step:,} steps"
         table.add_row("best", f"[green]{number(board.best)}[/]", "", where)
     length = f"{number(get('rollout/length'), 0)} steps, exploring"
-    table.add_row("training", number(get("rollout/return")), "", length)
+    curve = sparkline(board.rollouts) if board.rollouts else ""
+    table.add_row("training", number(get("rollout/return")), curve, length)
     return table
 
 
@@ -179,18 +184,3 @@ def sparkline(values: list[float]) -> str:
     low, high = min(picked), max(picked)
     span = (high - low) or 1.0
     return "".join(LEVELS[round((value - low) / span * (len(LEVELS) - 1))] for value in picked)
-
-
-def number(value: float, digits: int = 1) -> str:
-    """Write a number, or a dash for NaN; large ones need no decimals."""
-    digits = 0 if abs(value) >= 10_000 else digits
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def clock(seconds: float) -> str:
-    """Write a time as 4:05 or 1:04:05, or a dash if it is not known."""
-    if not math.isfinite(seconds):
-        return "–"
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

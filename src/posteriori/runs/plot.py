@@ -1,10 +1,7 @@
 """Learning curves of one or more runs, in one figure: return, exploration and trust regions."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,40 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import NDArray
 
-from posteriori.runs.folder import RunFolder
-from posteriori.runs.sinks import read_rows
+from posteriori.runs.history import History, grouped, read_history
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; yellow is too light for a line.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 STYLES = ("-", "--", ":")  # of trust regions
 INK, FAINT = "#333333", "#dddddd"
-
-
-@dataclass(frozen=True)
-class History:
-    """A run's record and its rows."""
-
-    name: str
-    env: str
-    settings: dict[str, Any]
-    rows: list[dict[str, Any]]
-
-    def series(self, metric: str) -> tuple[NDArray, NDArray]:
-        """Return the steps at which a metric was reported, and its values."""
-        pairs = [(row["step"], row[metric]) for row in self.rows if metric in row]
-        steps, values = zip(*pairs, strict=True) if pairs else ((), ())
-        finite = np.isfinite(np.asarray(values, float))
-        return np.asarray(steps, float)[finite], np.asarray(values, float)[finite]
-
-    def has(self, metric: str) -> bool:
-        """Whether a metric was ever reported."""
-        return any(metric in row for row in self.rows)
-
-    @property
-    def group(self) -> str:
-        """What runs that differ only in their seed (and length) share."""
-        rest = {k: v for k, v in self.settings.items() if k not in ("seed", "steps")}
-        return json.dumps([self.env, rest], sort_keys=True)
 
 
 def plot(runs: Sequence[Path | str], out: Path | str) -> Path:
@@ -74,40 +43,6 @@ def plot(runs: Sequence[Path | str], out: Path | str) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150)
     return out
-
-
-def read_history(run: Path) -> History:
-    """Read a run's record and metrics."""
-    folder = RunFolder.open(run)
-    record = folder.read_record()
-    if not folder.metrics.is_file() or not (rows := read_rows(folder.metrics)):
-        raise FileNotFoundError(
-            f"{folder.metrics} must hold the run's metrics, but there are none yet. "
-            "Wait for the run's first 1,000 steps."
-        )
-    return History(folder.path.name, record["env"], record["settings"], rows)
-
-
-def grouped(histories: Sequence[History]) -> dict[str, list[History]]:
-    """Group runs that differ only in their seed, under labels that tell the groups apart."""
-    if not histories:
-        raise ValueError("There must be a run to plot, but none was given. Name a run's folder.")
-    groups: dict[str, list[History]] = {}
-    for history in histories:
-        groups.setdefault(history.group, []).append(history)
-    flat = [_flat(members[0].settings) for members in groups.values()]
-    differ = [
-        key for key in flat[0] if len({json.dumps(settings.get(key)) for settings in flat}) > 1
-    ]
-    several_envs = len({members[0].env for members in groups.values()}) > 1
-    labelled: dict[str, list[History]] = {}
-    for settings, members in zip(flat, groups.values(), strict=True):
-        parts = [members[0].env] if several_envs or not differ else []
-        parts += [f"{k}={settings.get(k)}" for k in differ if k not in ("seed", "steps")][:3]
-        label = ", ".join(parts) or members[0].name
-        label = label if label not in labelled else f"{label} ({members[0].name})"
-        labelled[label] = members
-    return labelled
 
 
 def draw(groups: dict[str, list[History]]) -> Figure:
@@ -218,13 +153,6 @@ def smooth(steps: NDArray, values: NDArray, points: int) -> tuple[NDArray, NDArr
         return steps, values
     means = [[part.mean() for part in np.array_split(x, points)] for x in (steps, values)]
     return np.asarray(means[0]), np.asarray(means[1])
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    flat = {}
-    for key, value in settings.items():
-        flat |= _flat(value) if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def _cycle(n: int) -> list[str]:

@@ -12,10 +12,10 @@ from posteriori.experience.envs import EnvLike, environment_name
 from posteriori.experience.faults import EnvironmentFailed
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
-from posteriori.runs.artifacts import finish
+from posteriori.runs.artifacts import finish, forget_films
 from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.checkpoint import CheckpointError
-from posteriori.runs.config import Config, check, fingerprint, with_settings
+from posteriori.runs.config import Config, check, fingerprint, plain, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
 from posteriori.runs.folder import RunFolder, trusted
 from posteriori.runs.journal import FILE, Notice
@@ -24,6 +24,7 @@ from posteriori.runs.loop import Loop, Stopped
 from posteriori.runs.restoring import newest_good
 from posteriori.runs.saving import restore
 from posteriori.runs.sinks import JsonLines, Sink, TensorBoard, check_mark
+from posteriori.runs.state import recorded
 from posteriori.runs.stopping import stop_signals
 
 
@@ -128,6 +129,7 @@ def resume(
         fresh_seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
         loop = _loop(named, config, evaluation_env, torso, seed=fresh_seed)
         restore(loop, saved, fresh_seed)
+        forget_films(folder, step)
         check_mark(folder.metrics, saved.meta["metrics"])
         return _run(loop, folder, sinks, resumed_at=step)
 
@@ -158,9 +160,10 @@ def _run(
     loop: Loop, folder: RunFolder, sinks: Sequence[Sink], *, resumed_at: int | None = None
 ) -> Run:
     with ExitStack() as stack:
+        stack.enter_context(recorded(folder))
         own = (
             JsonLines(folder.metrics, resume_step=resumed_at),
-            TensorBoard(folder.tensorboard, purge_step=resumed_at),
+            TensorBoard(folder.tensorboard, purge_step=resumed_at, settings=plain(loop.config)),
         )
         loop.journal.open(folder.path / FILE, resume_step=resumed_at)
         for closing in (*own, loop):

@@ -57,13 +57,22 @@ class TensorBoard:
     Args:
         folder: Of the event files.
         purge_step: The step that a run is resumed from; TensorBoard forgets the rows after it.
+        settings: The run's, which stand in TensorBoard's table of hyperparameters beside the
+            final scores.
     """
 
-    def __init__(self, folder: Path, *, purge_step: int | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        purge_step: int | None = None,
+        settings: Mapping[str, str | int | float] | None = None,
+    ):
         # Slow to import, and readers of metrics need it not; generated code, unknown to pyright.
         protocol: Any = importlib.import_module("tensorboardX.proto.event_pb2")
         summaries: Any = importlib.import_module("tensorboardX.proto.summary_pb2")
         self._event, self._summary = protocol.Event, summaries.Summary
+        self._settings = dict(settings or {})
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file = Appending(folder / name, new=True)
@@ -81,6 +90,12 @@ class TensorBoard:
             if math.isfinite(value)
         ]
         self._write(step=step, summary=self._summary(value=values))
+        final = {name: value for name, value in metrics.items() if name.startswith("final/")}
+        if final and self._settings:
+            # What makes TensorBoard list the run in its table of hyperparameters.
+            hparams = importlib.import_module("tensorboardX.summary").hparams
+            for summary in hparams(self._settings, final):
+                self._write(summary=summary)
 
     def close(self) -> None:
         """Write what is pending and close the file."""

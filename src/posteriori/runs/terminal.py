@@ -10,8 +10,9 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
 
+from posteriori.runs.figures import clock, number
 from posteriori.runs.journal import Notice
-from posteriori.runs.panel import Board, clock, number, panel
+from posteriori.runs.panel import Board, panel, sparkline
 from posteriori.runs.sinks import Row, Sink
 
 REFRESH = 0.1  # seconds between two drawings at least: rows of a fast run come more often
@@ -128,10 +129,21 @@ def _line(board: Board, *, evaluated: bool) -> str:
     parts = [f"{board.step:>9,}/{board.total:,}", f"return {number(board.get('rollout/return'))}"]
     if evaluated:
         mean, std = board.get("evaluation/mean"), board.get("evaluation/std")
-        parts.append(f"evaluation {number(mean)} ± {number(std)} (best {number(board.best)})")
+        text = f"evaluation {number(mean)} ± {number(std)} (best {number(board.best)})"
+        parts.append(f"{text} {_curve(board)}".rstrip())
     kls = [f"{region} {board.get(f'kl/{region}'):.2f}" for region in board.regions()]
     parts += [f"KL/bound {' '.join(kls)}"] if kls else []
     parts += [f"{kind} {board.get(kind):.2f}" for kind in board.spreads()]
     parts.append(f"{number(board.get('speed/steps'), 0)} steps/s")
     parts.append(f"{clock(board.seconds_left())} left")
     return "  ".join(parts)
+
+
+def _curve(board: Board) -> str:
+    """Return the evaluations so far as a sparkline; nothing where the log cannot hold one."""
+    curve = sparkline(board.evaluations)
+    try:
+        curve.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return ""
+    return curve

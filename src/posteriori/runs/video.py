@@ -1,6 +1,8 @@
-"""A greedy episode as a video, from Gymnasium's own environment."""
+"""A greedy episode as a video or in a window, from Gymnasium's own environment."""
 
+import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -64,12 +66,42 @@ def record(
     return recorded
 
 
-def _rendering(env: EnvLike) -> VectorEnv:
+def show(
+    policy: Callable[[NDArray], NDArray], env: EnvLike, *, seed: int = 0, max_steps: int = 10_000
+) -> Recorded:
+    """Show one episode in the environment's own window.
+
+    Args:
+        policy: As for `record`.
+        env: As for `record`.
+        seed: Of the episode.
+        max_steps: After which an episode without an end is cut.
+
+    Raises:
+        CannotRender: the environment opens no window.
+    """
+    envs = _rendering(env, "human")
     try:
-        return make_reference(env, num_envs=1, render_mode="rgb_array")
+        obs, _ = envs.reset(seed=seed)
+        return _play(policy, envs, obs, max_steps)
+    finally:
+        envs.close()
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    return sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+
+
+def _rendering(env: EnvLike, mode: str = "rgb_array") -> VectorEnv:
+    try:
+        return make_reference(env, num_envs=1, render_mode=mode)
     except (ImportError, TypeError, ValueError) as error:
+        what = "A video" if mode == "rgb_array" else "A window"
         raise CannotRender(
-            f"A video needs an environment that can render to rgb_array, but: {error}"
+            f"{what} needs an environment that can render to {mode}, but: {error}"
         ) from error
 
 
@@ -78,15 +110,25 @@ def _record(
 ) -> Recorded:
     obs, _ = envs.reset(seed=seed)
     frame = _frame(envs)
-    total, length, over = 0.0, 0, False
     fps = float((envs.metadata or {}).get("render_fps") or 30)
     with _encoder(path, frame.shape, fps) as write:
         write(frame)
-        while length < max_steps and not over:
-            obs, reward, terminated, truncated, _ = envs.step(policy(obs))
-            total, length = total + float(reward[0]), length + 1
-            over = bool(terminated[0] or truncated[0])
-            write(_frame(envs))
+        return _play(policy, envs, obs, max_steps, lambda: write(_frame(envs)))
+
+
+def _play(
+    policy: Callable[[NDArray], NDArray],
+    envs: VectorEnv,
+    obs: NDArray,
+    max_steps: int,
+    after_step: Callable[[], object] = lambda: None,
+) -> Recorded:
+    total, length, over = 0.0, 0, False
+    while length < max_steps and not over:
+        obs, reward, terminated, truncated, _ = envs.step(policy(obs))
+        total, length = total + float(reward[0]), length + 1
+        over = bool(terminated[0] or truncated[0])
+        after_step()
     return Recorded(total, length)
 
 
