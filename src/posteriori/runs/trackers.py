@@ -122,6 +122,9 @@ class WeightsAndBiases:
                 resume="allow",
             )
         self._run.log(_finite(metrics), step=step)
+        final = {k: v for k, v in _finite(metrics).items() if k.startswith("final/")}
+        if final:
+            self._run.summary.update(final)
 
     def close(self) -> None:
         """Wait until everything is written or sent."""
