@@ -15,6 +15,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from small_runs import UNLEARNED, Counting, small_run
+from small_runs import replay as replay_of
 
 from posteriori import RunFailed, resume
 from posteriori.experience import envpool
@@ -233,7 +234,7 @@ def test_an_observation_that_is_overwritten_is_kept_as_it_was(tmp_path: Path) ->
     ):
         small_run(env, tmp_path / name, **(UNLEARNED | {"steps": 30}), evaluation_env=evaluation)
         parts, _ = checkpoint.read(checkpoint.latest(tmp_path / name / "checkpoints"))
-        rows.append(parts["replay"]["obs"])
+        rows.append(replay_of(parts, 10**6)["obs"])
     np.testing.assert_array_equal(rows[0], rows[1])
     np.testing.assert_array_equal(rows[0], rows[2])
 
@@ -241,7 +242,7 @@ def test_an_observation_that_is_overwritten_is_kept_as_it_was(tmp_path: Path) ->
 def test_an_episode_of_one_step_is_learnt_from(tmp_path: Path) -> None:
     run = small_run(Momentary, tmp_path / "run", steps=60)
     parts, meta = checkpoint.read(checkpoint.latest(run.run_dir / "checkpoints"))
-    replay = parts["replay"]
+    replay = replay_of(parts, 10**6)
     assert meta["episodes"] == 60
     np.testing.assert_array_equal(replay["discount"] == 0, replay["valid"])
 
@@ -275,7 +276,7 @@ def test_a_vector_of_ones_own_is_reset_where_it_fails(mode: AutoresetMode, tmp_p
     with pytest.warns(RunWarning, match=r"all environments failed \(RuntimeError: contact"):
         run = small_run(env, tmp_path / "run", evaluation_env=Counting, **UNLEARNED)
     parts, _ = checkpoint.read(checkpoint.latest(run.run_dir / "checkpoints"))
-    replay = parts["replay"]
+    replay = replay_of(parts, 10**6)
     # Two transitions, and the row that closes their episode; then whole episodes.
     for e in range(2):
         assert replay["valid"][e, :9].tolist() == [True] * 2 + [False] + [True] * 5 + [False]
@@ -298,7 +299,7 @@ def test_a_run_goes_on_and_says_what_happened(backend: str, fault: str, tmp_path
     assert (notice.step, notice.name) == (2, "environment-restarted")
     assert "its unfinished episode is closed as truncated, and not counted" in notice.text.lower()
     parts, meta = checkpoint.read(checkpoint.latest(folder / "checkpoints"))
-    replay = parts["replay"]
+    replay = replay_of(parts, 10**6)
     # The fault's step is no transition: 2 steps, then whole episodes of 5 until there are 40.
     assert replay["obs"][0, :9, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
     assert replay["valid"][0, :9].tolist() == [True] * 2 + [False] + [True] * 5 + [False]
@@ -321,7 +322,7 @@ def test_an_episode_that_fails_at_once_leaves_no_row(tmp_path: Path) -> None:
     with pytest.warns(RunWarning, match="not yet"):
         run = small_run(Reluctant, tmp_path / "run", **settings)
     parts, _ = checkpoint.read(checkpoint.latest(run.run_dir / "checkpoints"))
-    valid = parts["replay"]["valid"][0]
+    valid = replay_of(parts, 10**6)["valid"][0]
     assert valid.tolist() == ([True] * 5 + [False]) * 3 + [True] * 5
     assert len(run.warnings) == 16
 

@@ -9,10 +9,10 @@ from typing import Any
 import gymnasium as gym
 import pytest
 from gymnasium.envs import registration
-from gymnasium.vector import SyncVectorEnv
 
 from posteriori.experience import envpool
 from posteriori.experience.envs import list_environments, make_reference, make_vector
+from posteriori.experience.guarded import Guarded
 
 
 def refused(error: type[Exception], text: str, call: Callable[[], object]) -> None:
@@ -42,7 +42,7 @@ def test_auto_wants_the_time_limit_that_gymnasium_registers(
     monkeypatch.setitem(gym.registry, "Pendulum-v1", spec)
     assert list_environments("Pendulum-v1") == [("Pendulum-v1", ("gymnasium", "envpool"))]
     envs = make_vector("Pendulum-v1", num_envs=1, seed=0)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
 
 
 def test_auto_takes_gymnasium_where_envpool_is_not_installed(
@@ -50,7 +50,7 @@ def test_auto_takes_gymnasium_where_envpool_is_not_installed(
 ) -> None:
     monkeypatch.setattr(envpool, "_library", lambda: None)
     envs = make_vector("Pendulum-v1", num_envs=1, seed=0)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert isinstance(envs.unwrapped, Guarded)
     refused(
         ImportError,
         "needs EnvPool, which is not installed here. Run `pip install envpool`",

@@ -322,7 +322,7 @@ def test_a_number_that_is_none_in_an_evaluation_ends_the_run(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("report", "save", "kept"),
-    [(4, 40, 40), (200, 40, 120), (4, 200, None)],
+    [(4, 40, 40), (200, 40, 80), (4, 200, None)],
     ids=["at a report", "at the end", "before a checkpoint"],
 )
 def test_an_update_that_is_no_number_ends_the_run_with_its_parameters_kept(
