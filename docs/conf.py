@@ -35,14 +35,15 @@ nb_execution_mode = "off"  # `make notebook` runs it, and its outputs are kept
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 default_role = "py:obj"
 
 # The Japanese pages link to the API of the English build, which is made first.
-ENGLISH = ROOT / "site" / "objects.inv"
-intersphinx_mapping = {"en": ("..", str(ENGLISH))} if ENGLISH.exists() else {}
+# `languages` puts the way from the page in place of the scheme.
+intersphinx_mapping = {"en": ("english:", str(ROOT / "site" / "objects.inv"))}
 intersphinx_disabled_reftypes = []
 
 html_theme = "furo"

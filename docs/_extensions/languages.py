@@ -1,8 +1,10 @@
-"""Links between a page and its translation."""
+"""Links between a page and its translation, and from the translation to the API."""
 
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 ENGLISH = Path(__file__).parents[1]
 JAPANESE = ENGLISH / "ja"
@@ -10,8 +12,24 @@ JAPANESE = ENGLISH / "ja"
 
 def setup(app: Sphinx) -> dict:
     """Give the sidebar's template the address of the other language."""
+    app.connect("config-inited", _drop_own_inventory, priority=100)
+    app.connect("doctree-resolved", _find_the_way)
     app.connect("html-page-context", _link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _drop_own_inventory(_app: Sphinx, config: Config) -> None:
+    if config.language != "ja":
+        config.intersphinx_mapping = {}
+
+
+def _find_the_way(_app: Sphinx, document: nodes.document, docname: str) -> None:
+    """MyST takes the inventory's address as it stands, but a relative one depends on the page."""
+    up = "../" * (docname.count("/") + 1)
+    for reference in document.findall(nodes.reference):
+        _, scheme, rest = reference.get("refuri", "").partition("english:")
+        if scheme:
+            reference["refuri"] = up + rest.lstrip("/")
 
 
 def _link(app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object) -> None:

@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tyro.extras.subcommand_cli_from_dict(
             _commands(arguments),
             prog="posteriori",
-            description="Train continuous-control policies with MPO (`--version`: which version).",
+            description="Train continuous-control policies with MPO. Begin with `posteriori train "
+            "Pendulum-v1 --steps 20000`, a minute or two; its last lines say what can follow. "
+            "`--version` tells the version, and `--tyro-write-completion bash FILE` writes a "
+            "completion script for a shell (bash, zsh or tcsh).",
             args=arguments,
         )
         sys.stdout.flush()  # here, where a closed pipe is understood
@@ -188,7 +191,8 @@ def envs(
 
 
 def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
-    train = _train_command(arguments) if arguments[0] == "train" else _train_outline
+    whole = arguments[0] == "train" or arguments[0].startswith("--tyro-")  # completion scripts
+    train = _train_command(arguments) if whole else _train_outline
     return {"train": train, **{f.__name__: f for f in (resume, evaluate, watch, plot, envs)}}
 
 
