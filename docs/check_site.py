@@ -66,6 +66,8 @@ def _fault(link: str, path: Path, pages: dict[Path, Page]) -> str | None:
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if not target.exists():
         return "there is no such file"
+    if "_modules" in target.parts:  # Sphinx gives properties no anchor in its pages of source
+        return None
     anchor = unquote(parts.fragment)
     if anchor and target in pages and anchor not in pages[target].anchors:
         return "the page has no such anchor"

@@ -35,7 +35,6 @@ nb_execution_mode = "off"  # `make notebook` runs it, and its outputs are kept
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-viewcode_follow_imported_members = False
 python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
