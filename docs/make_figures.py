@@ -149,7 +149,7 @@ def dual(look: Look) -> Figure:
         right.axhline(epsilon, color=colour, lw=1, ls="--")
         right.plot(best, epsilon, "o", color=colour)
     wrong = jax.vmap(lambda eta: e_step(q, log_w + jnp.log(float(ATOMS)), eta, EPSILON)[1])(etas)
-    label = rf"$\varepsilon=0.1$, $-\log N$ left out"
+    label = r"$\varepsilon=0.1$, $-\log N$ left out"
     left.plot(etas, wrong, color=look.colours[1], ls=":", label=label)
     log_q = jax.vmap(lambda eta: e_step(q, log_w, eta, EPSILON)[0])(etas)
     kl = jnp.mean(jnp.sum(jnp.exp(log_q) * (log_q - log_w), axis=1), axis=1)
@@ -223,9 +223,7 @@ def decoupling(look: Look) -> Figure:
 def _spreads(policy: Any) -> list[jax.Array]:
     """Return what tells how narrow a policy is."""
     gaussian = policy.gaussian if isinstance(policy, Coupled) else policy
-    return [
-        gaussian.std if isinstance(gaussian, DiagonalGaussian) else jnp.diagonal(gaussian.tril)
-    ]
+    return [gaussian.std if isinstance(gaussian, DiagonalGaussian) else jnp.diagonal(gaussian.tril)]
 
 
 def _spread_over_rounds(bound: float) -> np.ndarray:

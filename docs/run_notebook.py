@@ -21,7 +21,11 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:  # for what the notebook's cells write
         client = NotebookClient(
-            notebook, timeout=900, startup_timeout=300, record_timing=False, resources={"metadata": {"path": folder}}
+            notebook,
+            timeout=900,
+            startup_timeout=300,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
         )
         client.execute()
     notebook.metadata.pop("widgets", None)

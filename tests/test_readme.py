@@ -137,7 +137,13 @@ def test_the_derivations_lead_to_the_code() -> None:
     english, japanese = (
         set(re.findall(r"\(#posteriori\.([\w.]+)\)", page.read_text())) for page in DERIVATIONS
     )
-    algorithm = {"em.e_step", "em.temperature", "em.m_step", "mpo.Mpo.update", "multipliers.tighten"}
+    algorithm = {
+        "em.e_step",
+        "em.temperature",
+        "em.m_step",
+        "mpo.Mpo.update",
+        "multipliers.tighten",
+    }
     assert {f"algorithms.{name}" for name in algorithm} <= english
     assert english == japanese
 
