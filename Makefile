@@ -55,6 +55,7 @@ lock: .venv/.installed-dev  ## Bring uv.lock up to date with pyproject.toml (opt
 	.uv/bin/uv lock $(ARGS)
 
 docs: .venv/.installed-docs  ## Build the documentation into site/, warnings as errors, and check its links
+	rm -rf site
 	.venv/bin/sphinx-build -qW --keep-going docs site
 	.venv/bin/sphinx-build -qW --keep-going -c docs -D language=ja docs/ja site/ja
 	.venv/bin/python docs/check_site.py site
