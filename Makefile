@@ -67,7 +67,7 @@ notebook: .venv/.installed-docs  ## Run the notebook and keep its outputs
 	.venv/bin/python docs/run_notebook.py docs/learn/notebook.ipynb
 
 clean:  ## Remove what the set-up made
-	rm -rf .venv .venv-oldest .venv-newest .uv site
+	rm -rf .venv .venv-oldest .venv-newest .uv site jupyter_execute
 
 .venv/.installed: $(LOCK)
 	@.ci/bootstrap --no-dev
