@@ -44,9 +44,10 @@ ABLATIONS = {
     "5-step": ("--n-step", "5"),
     "half the updates": ("--steps-per-update", "2"),
     "one critic": ("--critics", "1"),
-    "no pessimism": ("--pessimism", "0"),
+    "half pessimism": ("--pessimism", "0.5"),
     "full pessimism": ("--pessimism", "1"),
     "never settling": ("--settle-after", "0"),
+    "weak preference for the box": ("--epsilon-bounds", "0.001"),
     "full covariance": ("--policy", "full"),
 }
 

@@ -70,7 +70,9 @@ def networks(
 @functools.cache
 def agent(policy: str = "diagonal", critic: str = "scalar") -> Agent:
     """Return an agent with observations and rewards in units of their own."""
-    mpo = Mpo(target_period=3, samples=6, discount=0.9)
+    # In so short a target period the usual bounds would allow next to no distance.
+    bounds = {"epsilon_mean": 2.5, "epsilon_cov": 0.01, "epsilon_policy": 10.0}
+    mpo = Mpo(target_period=3, samples=6, discount=0.9, **bounds)
     state = mpo.init(jax.random.key(1), networks(policy, critic, OBS, ACTIONS), jnp.zeros(OBS))
     scaling = Scaling(jnp.full(OBS, 0.1), jnp.full(OBS, 2.0), jnp.asarray(0.5))
     box = BoxActions(jnp.array([-1.0, -2.0, 0.0]), jnp.array([1.0, 3.0, 0.5]))

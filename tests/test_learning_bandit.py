@@ -26,12 +26,14 @@ BOX = BoxActions(jnp.asarray(LOW), jnp.asarray(HIGH))
 WINDOWS = 64
 MPO = Mpo(
     epsilon_bounds=0.01,
-    epsilon_mean=0.01,
-    epsilon_cov=0.001,
+    epsilon_mean=1.0,
+    epsilon_cov=0.1,
+    epsilon_policy=1.0,
     discount=0.2,
     learning_rate=1e-2,
     dual_learning_rate=1e-3,
     target_period=10,
+    settle_after=300,
 )
 Reward = Callable[[NDArray, NDArray], NDArray]
 OPTIMA = {-1: [0.0, 4.0], 1: [2.0, 8.0]}  # of each state, in the environment's units

@@ -25,7 +25,6 @@ def test_a_pendulum_is_swung_up_and_held(tmp_path: Path) -> None:
             learning_starts=500,
             steps_per_update=1,
             discount=0.97,
-            target_period=50,
             evaluate_every=0,
             final_episodes=20,
             pictures=False,

@@ -387,6 +387,14 @@ def test_the_pace_falls_as_one_over_updates_after_those_at_full_speed(
     assert float(bounds["policy"]) == pytest.approx(mpo.epsilon_policy * pace**2)
 
 
+@pytest.mark.parametrize("period", [50, 300])
+def test_trust_regions_allow_the_same_speed_whatever_the_target_period(period: int) -> None:
+    usual, other = (Mpo(target_period=p).bounds(jnp.ones(())) for p in (100, period))
+    for name, bound in usual.items():
+        # A KL is a squared distance: in twice the time, four times as much.
+        assert float(other[name]) == pytest.approx(float(bound) * (period / 100) ** 2)
+
+
 @every_policy
 def test_a_settling_policy_takes_shorter_steps_in_smaller_trust_regions(policy: str) -> None:
     # At twice the updates at full speed: half the step, at a KL four times as large beside its

@@ -28,6 +28,8 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
+USUAL_PERIOD = 100  # updates between copies to the targets at which the KL bounds are given (Acme's)
+
 
 class Networks(NamedTuple):
     """The actor and its critic, of one or several members."""
@@ -57,9 +59,11 @@ class Mpo:
     Args:
         epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old
             one (arXiv 1806.06920).
-        epsilon_bounds: The same for the preference for actions inside the box (Acme's default).
-        epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over the target
-            period.
+        epsilon_bounds: The same for the preference for actions inside the box. Acme's 0.001 leaves
+            a fifth of the walker's actions outside, where the policy is not told what they cost.
+        epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over a target
+            period of 100 updates; over another it is (target_period / 100)^2 times as large, which
+            is the same speed.
         epsilon_cov: KL bound of the policy's covariance, likewise. It limits how fast exploration
             shrinks.
         epsilon_policy: KL bound of a categorical policy, nats, likewise.
@@ -77,7 +81,7 @@ class Mpo:
     """
 
     epsilon: float = 0.1
-    epsilon_bounds: float = 0.001
+    epsilon_bounds: float = 0.01
     epsilon_mean: float = 0.0025
     epsilon_cov: float = 1e-5
     epsilon_policy: float = 0.01
@@ -221,14 +225,16 @@ class Mpo:
     def bounds(self, pace: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
         """Return the KL bound of every trust region that a policy may have, nats.
 
-        KL is, for short distances, their square.
+        KL is, for short distances, their square, and a distance is a speed times the period in
+        which the target networks stand still.
         """
         full = {
             "mean": self.epsilon_mean,
             "cov": self.epsilon_cov,
             "policy": self.epsilon_policy,
         }
-        return {name: bound * pace**2 for name, bound in full.items()}
+        distance = pace * self.target_period / USUAL_PERIOD
+        return {name: bound * distance**2 for name, bound in full.items()}
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:

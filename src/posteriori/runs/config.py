@@ -57,7 +57,7 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.5
+    pessimism: float = 0.0
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
     support_points: int = 101
@@ -87,6 +87,7 @@ TUTORIAL = Config(
     critics=1,
     mpo=Mpo(
         epsilon=0.1,
+        epsilon_bounds=0.001,
         epsilon_mean=0.01,
         epsilon_cov=0.001,
         learning_rate=5e-4,
