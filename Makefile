@@ -14,7 +14,8 @@ NEWEST_PYTHON ?= 3.13
 LOCK := pyproject.toml uv.lock .ci/bootstrap
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev train test test-slow torture test-oldest test-newest lint format lock clean
+.PHONY: help install install-dev train test test-slow torture test-oldest test-newest \
+	lint format lock docs figures notebook clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/##/' | awk -F '##' '{printf "make %-12s%s\n", $$1, $$2}'
@@ -62,8 +63,20 @@ format: .venv/.installed-dev  ## Format, and mend what the linter can mend
 lock: .venv/.installed-dev  ## Bring uv.lock up to date with pyproject.toml (options: ARGS=--upgrade)
 	.uv/bin/uv lock $(ARGS)
 
+docs: .venv/.installed-docs  ## Build the documentation into site/, warnings as errors, and check its links
+	rm -rf site
+	.venv/bin/sphinx-build -qW --keep-going docs site
+	.venv/bin/sphinx-build -qW --keep-going -c docs -D language=ja docs/ja site/ja
+	.venv/bin/python docs/check_site.py site
+
+figures: .venv/.installed-dev  ## Draw the figures of the derivation again
+	.venv/bin/python docs/make_figures.py
+
+notebook: .venv/.installed-docs  ## Run the notebook and keep its outputs
+	.venv/bin/python docs/run_notebook.py docs/learn/notebook.ipynb
+
 clean:  ## Remove what the set-up made
-	rm -rf .venv .venv-oldest .venv-newest .uv
+	rm -rf .venv .venv-oldest .venv-newest .uv site jupyter_execute
 
 .venv/.installed: $(LOCK)
 	@.ci/bootstrap --no-dev
@@ -72,3 +85,7 @@ clean:  ## Remove what the set-up made
 .venv/.installed-dev: $(LOCK)
 	@.ci/bootstrap
 	@touch .venv/.installed $@
+
+.venv/.installed-docs: $(LOCK)
+	@.ci/bootstrap --group docs
+	@touch .venv/.installed .venv/.installed-dev $@

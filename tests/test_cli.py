@@ -1,7 +1,9 @@
 """The command line: what reaches the library, what is printed, and the exit code."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -314,3 +316,15 @@ def test_help_does_not_wait_for_jax() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
     assert done.stdout.endswith("quick\n")
+
+
+def test_the_completion_script_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of `train` too, whose options are otherwise left out until they are needed."""
+    with contextlib.suppress(SystemExit):
+        cli.main(["--tyro-print-completion", "bash"])
+    script = capsys.readouterr().out
+    for field in [*fields(Mpo), *fields(Config)]:
+        assert field.name == "mpo" or f"--{field.name.replace('_', '-')}'" in script
+    # A line of a docstring that begins with no letter stays a line of its own, which bash would
+    # offer as an option.
+    assert not re.search(r"'description': ('[^']*|\"[^\"]*)\\n", script)

@@ -1,24 +1,30 @@
 """What the README and the docs say is so."""
 
-import ast
+import contextlib
 import dataclasses
+import io
 import re
-import runpy
+import tomllib
+from collections.abc import Callable
+from functools import reduce
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from posteriori import Config, Mpo, cli, train
+import posteriori
+from posteriori import Config, Mpo, Run, cli, train
 from posteriori.runs.sinks import read_rows
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
-MPO = (ROOT / "docs" / "mpo.md").read_text()
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+DERIVATIONS = [DOCS / "learn" / "derivation.md", DOCS / "ja" / "learn" / "derivation.md"]
 
-SETTINGS = [f for owner in (Mpo, Config) for f in dataclasses.fields(owner) if f.name != "mpo"]
+SETTINGS = {f.name for owner in (Mpo, Config) for f in dataclasses.fields(owner)} - {"mpo"}
 # Enough for two episodes of Pendulum-v1, an evaluation and a few updates.
 SHORT: dict[str, Any] = {
     "steps": 400,
@@ -27,6 +33,11 @@ SHORT: dict[str, Any] = {
     "envs": 1,
     "evaluate_every": 400,
 }
+
+
+def python(page: Path) -> list[str]:
+    """Return the page's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
 
 
 def table(text: str, section: str) -> list[list[str]]:
@@ -42,30 +53,41 @@ def codes(cell: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """Run the README's Python with fewer steps; return the run's folder and what it defined."""
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert "steps=20_000" in block
-    short = ", ".join(f"{name}={value}" for name, value in SHORT.items())
-    block = block.replace("steps=20_000", short)
-    folder = tmp_path_factory.mktemp("readme")
-    script = folder / "readme.py"
-    script.write_text(block)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        names = runpy.run_path(str(script))
-        return names["run"].run_dir.resolve(), names
+def short(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """A `train` that trains less, and once for each environment."""
+    runs: dict[str, Run] = {}
+
+    def shortened(env: str, **settings: object) -> Run:
+        assert set(settings) <= SETTINGS
+        if env not in runs:
+            folder = tmp_path_factory.mktemp("runs") / env
+            runs[env] = train(env, run_dir=folder, **SHORT)
+        return runs[env]
+
+    return shortened
 
 
-def test_the_python_of_the_readme_runs(written: tuple[Path, dict]) -> None:
-    _, names = written
-    assert names["run"].final.episodes == 100
-    assert -16.3 <= float(names["reward"]) <= 0.0  # the bounds that Gymnasium documents
-    assert np.array_equal(names["policy"](np.zeros(3)), names["run"].policy(np.zeros(3)))
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if python(page)],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_the_python_of_a_page_runs(
+    page: Path, short: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One block after the other, in one namespace."""
+    monkeypatch.setattr(posteriori, "train", short)
+    names: dict[str, Any] = {}
+    for block in python(page):
+        exec(compile(block, str(page), "exec"), names)
+    if page.name == "README.md":
+        assert names["run"].final.episodes == 100
+        assert -16.3 <= float(names["reward"]) <= 0.0  # the bounds that Gymnasium documents
+        assert np.array_equal(names["policy"](np.zeros(3)), names["run"].policy(np.zeros(3)))
 
 
-def test_a_run_leaves_what_the_readme_lists(written: tuple[Path, dict]) -> None:
-    folder, _ = written
+def test_a_run_leaves_what_the_readme_lists(short: Callable[..., Run]) -> None:
+    folder = short("Pendulum-v1").run_dir
     listed = {name for cells in table(README, "A run's folder") for name in codes(cells[0])}
     found = {path.name + "/" * path.is_dir() for path in folder.iterdir()}
     assert listed == found
@@ -83,30 +105,110 @@ def test_the_readme_names_targets_that_exist() -> None:
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
 
 
-@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
-def test_links_lead_somewhere(doc: Path) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", doc.read_text())
-    for path, anchor in links:
-        target = (doc.parent / path) if path else doc
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub, and the site, give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|inv:|#posteriori)([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    for path, fragment in links:
+        target = (page.parent / path) if path else page
         assert target.exists(), path
-        if anchor:
+        if fragment:
             heads = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
-            assert anchor in [head.lower().replace(" ", "-") for head in heads]
+            assert fragment in [anchor(head) for head in heads]
 
 
-def test_the_docs_give_every_setting_its_default() -> None:
-    rows = {codes(cells[0])[0]: codes(cells[1])[0] for cells in table(MPO, "Settings")}
-    documented = {name: ast.literal_eval(default) for name, default in rows.items()}
-    assert documented == {field.name: field.default for field in SETTINGS}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_code_that_a_page_links_to_exists(page: Path) -> None:
+    """Such as `posteriori.models.values.CategoricalValue.mix`: a module, then attributes of it."""
+    for name in re.findall(r"\]\(#(posteriori\.[\w.]+)\)", page.read_text()):
+        *_, layer, module, first, rest = re.fullmatch(
+            r"(posteriori)\.(\w+)\.(\w+)\.(\w+)((?:\.\w+)*)", name
+        ).groups()  # pyright: ignore[reportOptionalMemberAccess] - a failure is a failure
+        found = getattr(import_module(f"posteriori.{layer}.{module}"), first)
+        reduce(getattr, rest.split(".")[1:], found)
 
 
-def test_the_docs_give_every_metric_and_no_other(
-    written: tuple[Path, dict], tmp_path: Path
-) -> None:
-    """Those of a Gaussian policy, from the README's run, and those of a categorical one."""
-    rows = read_rows(written[0] / "metrics.jsonl")
-    train("CartPole-v1", run_dir=tmp_path / "run", pictures=False, final_episodes=0, **SHORT)
-    rows += read_rows(tmp_path / "run" / "metrics.jsonl")
+def test_the_derivations_lead_to_the_code() -> None:
+    """Of E-step, M-step, update and multipliers at least, and the same in both languages."""
+    english, japanese = (
+        set(re.findall(r"\(#posteriori\.([\w.]+)\)", page.read_text())) for page in DERIVATIONS
+    )
+    algorithm = {
+        "em.e_step",
+        "em.temperature",
+        "em.m_step",
+        "mpo.Mpo.update",
+        "multipliers.tighten",
+    }
+    assert {f"algorithms.{name}" for name in algorithm} <= english
+    assert english == japanese
+
+
+def test_the_derivations_have_the_same_formulas() -> None:
+    """In both languages, but for words in them and the full stops after them."""
+    english, japanese = (
+        [
+            re.sub(r"\\text\{[^}]*\}|[\s.,]", "", formula)
+            for formula in re.findall(r"\$\$(.*?)\$\$", page.read_text(), re.S)
+        ]
+        for page in DERIVATIONS
+    )
+    assert english == japanese
+    assert sum("tag" in formula for formula in english) == 11
+
+
+def test_the_settings_page_has_every_setting_once() -> None:
+    groups = tomllib.loads((DOCS / "settings.toml").read_text())
+    assert sorted(name for group in groups.values() for name in group) == sorted(SETTINGS)
+    page = (DOCS / "settings.md").read_text()
+    assert sorted(re.findall(r"```\{settings\} (\w+)", page)) == sorted(groups)
+    for group in groups.values():
+        for note in group.values():
+            assert note.keys() == {"unit", "change", "source"}
+            assert note["change"]
+            assert note["source"]
+
+
+def test_the_docs_give_every_metric_and_no_other(short: Callable[..., Run]) -> None:
+    """Those of a Gaussian policy, and those of a categorical one."""
+    rows = [
+        row
+        for env in ("Pendulum-v1", "CartPole-v1")
+        for row in read_rows(short(env).run_dir / "metrics.jsonl")
+    ]
     emitted = {name for row in rows for name in row} - {"step"}
-    documented = {name for cells in table(MPO, "Metrics") for name in codes(cells[0])}
-    assert {re.sub(r"/\d+$", "/i", name) for name in emitted} == documented
+    page = (DOCS / "metrics.md").read_text()
+    sections = re.findall(r"^## (.*)$", page, re.M)
+    documented = [name for s in sections for cells in table(page, s) for name in codes(cells[0])]
+    assert {re.sub(r"/\d+$", "/i", name) for name in emitted} == set(documented)
+    assert len(documented) == len(set(documented))
+
+
+def test_the_commands_and_options_that_the_docs_name_exist() -> None:
+    """In code, such as `posteriori evaluate RUN --best`."""
+    commands = cli._commands(["--help"])
+    named = {
+        (command, option)
+        for page in PAGES
+        for line in re.findall(r"(?:^|`)posteriori ([a-z]+[^`\n]*)", page.read_text(), re.M)
+        for command in [line.split()[0]]
+        for option in ["", *re.findall(r"(?<=--)[a-z][a-z-]+", line.split("#")[0])]
+    }
+    shown: dict[str, str] = {}
+    for command in {command for command, option in named if option}:
+        shown[command] = _help(command)
+    assert {command for command, _ in named} <= set(commands)
+    for command, option in named:
+        assert not option or f"--{option}" in shown[command], (command, option)
+
+
+def _help(command: str) -> str:
+    """Return what `posteriori COMMAND --help` prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    return out.getvalue()

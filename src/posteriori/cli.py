@@ -29,6 +29,11 @@ Log = Annotated[
 ]
 Preset = Literal["default", "tutorial"]
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+DESCRIPTION = (
+    "Train continuous-control policies with MPO. Begin with `posteriori train Pendulum-v1 --steps "
+    "20000`, a minute or two; its last lines say what can follow. `--version` tells the version, and "
+    "`--tyro-write-completion bash FILE` writes a completion script for a shell (bash, zsh or tcsh)."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(
                 _commands(arguments),
                 prog="posteriori",
-                description="Train continuous-control policies with MPO (`--version`: which one).",
+                description=DESCRIPTION,
                 args=arguments,
             )
         sys.stdout.flush()  # here, where a closed pipe is understood
@@ -148,7 +153,8 @@ def envs(
 
 
 def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
-    train = _train_command(arguments) if arguments[0] == "train" else _train_outline
+    whole = arguments[0] == "train" or arguments[0].startswith("--tyro-")  # completion scripts
+    train = _train_command(arguments) if whole else _train_outline
     others = (resume, evaluate, watch, plot, report, runs, dashboard, envs)
     return {"train": train, **{command.__name__: command for command in others}}
 

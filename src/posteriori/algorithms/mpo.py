@@ -59,8 +59,8 @@ class Mpo:
     """Hyperparameters of MPO.
 
     Args:
-        epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old one
-            (arXiv 1806.06920).
+        epsilon: KL bound of the E-step, nats: how far the improved policy may leave the old
+            one (arXiv 1806.06920).
         epsilon_bounds: The same for the preference for actions inside the box. Acme's 0.001 leaves
             a fifth of the walker's actions outside, where the policy is not told what they cost.
         epsilon_mean: KL bound of the policy's mean, nats, per dimension, averaged over a target

@@ -43,8 +43,8 @@ class Config:
         replay_size: Rows kept for replay.
         learning_starts: Environment steps before the first update.
         steps_per_update: Environment steps per update.
-        noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al., ICLR
-            2023).
+        noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al.,
+            ICLR 2023).
         normalise_observations: Whether observations are centred and scaled by their running
             moments.
         scale_rewards: Whether rewards are divided by a running estimate of the return's spread.
