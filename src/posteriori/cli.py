@@ -31,8 +31,9 @@ Preset = Literal["default", "tutorial"]
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 DESCRIPTION = (
     "Train continuous-control policies with MPO. Begin with `posteriori train Pendulum-v1 --steps "
-    "20000`, a minute or two; its last lines say what can follow. `--version` tells the version, and "
-    "`--tyro-write-completion bash FILE` writes a completion script for a shell (bash, zsh or tcsh)."
+    "20000`, a minute or two; its last lines say what can follow. `--version` tells the version, "
+    "and `--tyro-write-completion bash FILE` writes a completion script for a shell (bash, zsh or "
+    "tcsh)."
 )
 
 
