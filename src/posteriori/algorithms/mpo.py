@@ -28,9 +28,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
-USUAL_PERIOD = (
-    100  # updates between copies to the targets at which the KL bounds are given (Acme's)
-)
+USUAL_PERIOD = 100  # updates between copies to the targets, for which KL bounds are given (Acme's)
 
 
 class Networks(NamedTuple):
