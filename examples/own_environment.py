@@ -33,11 +33,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20_000)
     steps = parser.parse_args().steps
-
-    def sink(step, metrics):
-        if "rollout/return" in metrics:
-            print(f"{step:>7} {metrics['rollout/return']:8.1f}")
-
+    told = "rollout/return"
+    sink = lambda step, row: told in row and print(f"{step:>7} {row[told]:8.1f}")  # noqa: E731
     few = {"learning_starts": 500, "final_episodes": 20, "pictures": False}
     run = posteriori.train(Pull, steps=steps, sinks=[sink], **few)
     print(f"mean return {run.final.mean:.1f}, actions such as {run.policy(np.zeros(2))}")
