@@ -105,6 +105,15 @@ def test_presets_of_the_command_line_are_the_library_s() -> None:
     assert set(get_args(cli.Preset)) == set(PRESETS)
 
 
+def test_a_setting_that_cannot_work_is_refused_before_a_run_is_announced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["train", "Pendulum-v1", "--epsilon", "nan"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: epsilon must be greater than 0 and finite, but it is nan.")
+
+
 def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(["train", "--help"]) == 0
     text = capsys.readouterr().out

@@ -199,9 +199,11 @@ def _train_command(arguments: Sequence[str]) -> Callable[..., None]:
 def _train(
     env: str, config: "Config", run_dir: Path | None, *, log: Sequence[str], quiet: bool
 ) -> None:
+    from posteriori.runs.config import check
     from posteriori.runs.folder import RunFolder, default_path
     from posteriori.runs.run import train
 
+    check(config)  # before a run is announced
     folder = RunFolder(run_dir or default_path(env, config.seed))
     start = partial(train, env, config=config, run_dir=folder.path)
     _follow(start, folder, env, config, log=log, quiet=quiet)
