@@ -1,7 +1,9 @@
 """What holds for every test: strict JAX, no display, the CPU unless GPU tests were asked for."""
 
 import os
+import signal
 import tempfile
+from collections.abc import Iterator
 
 import jax
 import pytest
@@ -26,3 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in caching.items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)  # for the processes that tests start
+
+
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C interrupt, also where a shell in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -200,14 +200,6 @@ FOREVER = {
     "--learning-starts": 100,
     "--steps-per-update": 50,
 }
-
-
-@pytest.fixture
-def heard_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C interrupt, also where a shell in the background has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("heard_ctrl_c")

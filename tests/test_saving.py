@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,14 +184,6 @@ class Interrupting(Counting):
         if Interrupting.steps == 18:
             signal.raise_signal(signal.SIGINT)
         return super().step(action)
-
-
-@pytest.fixture
-def heard_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C interrupt, also where a shell in the background has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("heard_ctrl_c")

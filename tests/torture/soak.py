@@ -26,7 +26,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from posteriori import train
-from posteriori.runs.journal import FILE, Notice, read_notices
+from posteriori.runs.folder import RunFolder
+from posteriori.runs.journal import Notice, read_notices
 from posteriori.runs.plot import COLOURS
 
 FAULT_EVERY = 2_000  # steps of an environment
@@ -169,7 +170,7 @@ def soak(out: Path, minutes: float, *, faults: bool) -> None:
         watch.file.close()
     columns = read(out / "soak.csv")
     draw(columns).savefig(out / "soak.svg")
-    restarts = len(read_notices(out / "run" / FILE))
+    restarts = len(read_notices(RunFolder(out / "run").warnings))
     print(f"{compare(columns)}; {restarts} restarts")
 
 

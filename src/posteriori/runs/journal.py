@@ -14,8 +14,6 @@ from typing import Any
 from posteriori.runs.folder import write_atomically
 from posteriori.runs.notices import RunWarning
 
-FILE = "warnings.jsonl"
-
 
 @dataclass(frozen=True)
 class Notice:

@@ -18,7 +18,7 @@ from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config, check, fingerprint, plain, with_settings
 from posteriori.runs.evaluate import Evaluation, GreedyPolicy
 from posteriori.runs.folder import RunFolder, trusted
-from posteriori.runs.journal import FILE, Notice
+from posteriori.runs.journal import Notice
 from posteriori.runs.lock import held
 from posteriori.runs.loop import Loop, Stopped
 from posteriori.runs.restoring import newest_good
@@ -165,7 +165,7 @@ def _run(
             JsonLines(folder.metrics, resume_step=resumed_at),
             TensorBoard(folder.tensorboard, purge_step=resumed_at, settings=plain(loop.config)),
         )
-        loop.journal.open(folder.path / FILE, resume_step=resumed_at)
+        loop.journal.open(folder.warnings, resume_step=resumed_at)
         for closing in (*own, loop):
             stack.callback(closing.close)
         try:

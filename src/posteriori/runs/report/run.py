@@ -1,15 +1,16 @@
 """One run as the page has it: curves, final episodes, warnings, videos, settings and origin."""
 
-import json
 import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from posteriori.runs.folder import RunFolder
 from posteriori.runs.history import flat
+from posteriori.runs.journal import read_notices
 from posteriori.runs.listing import read_final
 from posteriori.runs.report.thinning import kept
 from posteriori.runs.sinks import read_rows
@@ -48,7 +49,7 @@ def describe(run: Path, source: VideoSource | None) -> dict[str, Any]:
         **curves(rows),
         "final": _final(read_final(folder, rows)),
         "videos": videos(folder, source) if source else [],
-        "warnings": warnings(folder),
+        "warnings": [asdict(notice) for notice in read_notices(folder.warnings)],
         "checked": folder.warnings.is_file(),
         "command": command(record),
         "record": {
@@ -81,20 +82,6 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         axis = axes.setdefault(tuple(steps[i] for i in chosen), len(axes))
         series[name] = [axis, [_plain(values[i]) for i in chosen]]
     return {"axes": [list(axis) for axis in axes], "series": series}
-
-
-def warnings(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return a run's health warnings, as `warnings.jsonl` has them; what is no warning is left."""
-    if not folder.warnings.is_file():
-        return []
-    found = []
-    for line in folder.warnings.read_text(errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            found.append({"step": int(row["step"]), "name": row["name"], "text": row["text"]})
-        except (ValueError, KeyError, TypeError):
-            continue  # a line that a crash cut
-    return found
 
 
 def videos(folder: RunFolder, source: VideoSource) -> list[dict[str, Any]]:
