@@ -125,8 +125,8 @@ def tutorial() -> Iterator[Cell]:
 def peers() -> Iterator[Cell]:
     """Everybody else on BipedalWalker-v3; set beside `walker`."""
     for method in (*JAX, *TORCH):
-        yield Cell("peers", WALKER, method, steps=200_000)
-    # A tenth of the steps, for it is slower than the others by more than that (`speed.py`).
+        yield Cell("peers", WALKER, method)
+    # Few steps, for it is slower than the others by more than that (`speed.py`).
     yield Cell("peers", WALKER, RLOX, steps=20_000, evaluate_every=2_000)
 
 
