@@ -32,6 +32,7 @@ Draw = Callable[[Sequence[Row]], Figure]
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed,), {"walker": figures.seeds}),
+    "long": (("long",), (tables.per_seed,), {"long": figures.seeds}),
     "tutorial": (("walker", "tutorial"), (tables.per_variant,), {"tutorial": figures.seeds}),
     "sigma": (("walker",), (), {"sigma": figures.sigma}),
     "peers": (("walker", "peers"), (tables.per_method,), {"peers": figures.compared}),
