@@ -72,7 +72,7 @@ class Cell:
     method: str
     variant: str = ""
     seed: int = 0
-    steps: int = 300_000
+    steps: int = 200_000
     evaluate_every: int = 10_000
     settings: tuple[str, ...] = ()
 
@@ -113,7 +113,7 @@ def label(method: str) -> str:
 
 def walker() -> Iterator[Cell]:
     """The default on BipedalWalker-v3."""
-    yield Cell("walker", WALKER, OURS, steps=200_000)
+    yield Cell("walker", WALKER, OURS)
 
 
 def tutorial() -> Iterator[Cell]:
@@ -180,7 +180,7 @@ def exploration() -> Iterator[Cell]:
 def ablations() -> Iterator[Cell]:
     """The default without, or with another of, each of its ingredients."""
     for variant, flags in ABLATIONS.items():
-        yield Cell("ablations", WALKER, OURS, variant, steps=200_000, settings=flags)
+        yield Cell("ablations", WALKER, OURS, variant, settings=flags)
 
 
 def hardcore() -> Iterator[Cell]:

@@ -69,12 +69,16 @@ def _hardware() -> dict[str, Any]:
 
 
 def _cpu() -> str:
+    """Return the processor's name; with its family and model, for clouds hide them in the name."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
         return platform.processor()
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor())
+    pairs = (line.partition(":") for line in first.splitlines())
+    said = {key.strip(): value.strip() for key, _, value in pairs}
+    if not {"model name", "cpu family", "model"} <= said.keys():  # not on ARM
+        return said.get("model name", platform.processor())
+    return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
 
 
 def _memory_gib() -> float | None:
