@@ -218,33 +218,3 @@ def test_a_vector_of_ones_own_is_reset_where_it_fails(mode: AutoresetMode, tmp_p
         assert replay["valid"][e, :9].tolist() == [True] * 2 + [False] + [True] * 5 + [False]
         assert replay["obs"][e, :9, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
     assert (replay["discount"] == 1)[replay["valid"]].all()
-
-
-# --- Subprocesses ---------------------------------------------------------------------------
-
-
-@posix
-def test_a_subprocess_must_be_able_to_build_its_environment() -> None:
-    def make() -> gym.Env:
-        raise ImportError("no simulator here")
-
-    with pytest.raises(
-        ValueError,
-        match=r"backend 'subprocess' must be able to build make in a process of its own, but "
-        r"there: .*ImportError: no simulator here\. Correct that, or use backend='gymnasium'",
-    ):
-        make_vector(make, num_envs=1, seed=0, backend="subprocess")
-
-
-def test_an_object_has_no_process_of_its_own() -> None:
-    with pytest.raises(ValueError, match=r"so that env must be an id or a function, but it is Co"):
-        make_vector(Counting(), num_envs=1, seed=0, backend="subprocess")
-
-
-@posix
-def test_subprocesses_are_gone_when_their_vector_is_closed() -> None:
-    envs = make_vector("CartPole-v1", num_envs=2, seed=0, backend="subprocess")
-    processes = [place.process for place in envs.unwrapped._places]  # pyright: ignore
-    assert all(process.poll() is None for process in processes)
-    envs.close()
-    assert [process.poll() for process in processes] == [0, 0]
