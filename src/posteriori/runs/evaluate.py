@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +205,8 @@ def load_policy(
     """
     folder = RunFolder.open(run_dir)
     name, config = folder.read_config()
-    arrays, meta = checkpoint.newest_part(folder.checkpoints, "best" if best else "policy")
+    part = "best" if best else "policy"
+    parts, meta = checkpoint.newest_good(folder.checkpoints, partial(checkpoint.read, only=part))
     try:
         observation_space, action_space = spaces(meta["spaces"])
     except (KeyError, TypeError, ValueError, AssertionError) as error:
@@ -213,7 +215,7 @@ def load_policy(
     size = meta["spaces"]["observation"]
     template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
     fitted, static = eqx.partition(template, eqx.is_array)
-    return GreedyPolicy(eqx.combine(unflatten(fitted, arrays), static))
+    return GreedyPolicy(eqx.combine(unflatten(fitted, parts[part]), static))
 
 
 def _policy_of(
