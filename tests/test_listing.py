@@ -45,7 +45,7 @@ def test_the_table_names_every_run_in_a_line(tmp_path: Path) -> None:
     head, first, second = table(runs).splitlines()
     assert head.split() == ["RUN", "ENV", "STATE", "PROGRESS", "LAST", "BEST", "FINAL", "AGE"]
     assert first.split()[2:-2] == ["finished", "100%", "of", "20,000", "50.0", "50.0", "50.0"]
-    assert second.split()[2:-2] == ["running", "100%", "of", "20,000", "50.0", "50.0", "–"]
+    assert second.split()[2:-2] == ["stopped", "100%", "of", "20,000", "50.0", "50.0", "–"]
 
 
 def test_an_age_is_counted_from_the_start_in_any_zone() -> None:

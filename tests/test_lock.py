@@ -1,16 +1,18 @@
 """The lock of a run's folder: one process at a time, and none that is gone."""
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from posteriori.runs.lock import FolderInUse, held
+from posteriori.runs.lock import FolderInUse, held, is_held
 from posteriori.runs.notices import RunWarning
 
 HOLD = """
@@ -99,3 +101,25 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"), held(tmp_path):
         pass
     assert other.read_text() == "precious"
+
+
+def test_a_lock_can_be_asked_for(tmp_path: Path) -> None:
+    assert is_held(tmp_path) is False
+    with held(tmp_path):
+        assert is_held(tmp_path) is True
+    assert is_held(tmp_path) is False
+
+
+def test_who_asks_for_the_lock_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = os.open(tmp_path / ".lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda _: os.close(asking))
+    with held(tmp_path):
+        pass
+
+
+def test_a_lock_that_is_a_pipe_makes_nobody_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")  # of a folder that means harm: opening it would wait for ever
+    assert is_held(tmp_path) is False

@@ -117,7 +117,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(folder: Path) ->
     with pytest.warns(RunWarning) as told:
         assert resume(folder, env=Counting, steps=110).steps == 110
     damaged, lost = (str(w.message) for w in told)
-    assert re.search(r"0000000120/learner.* is damaged.* goes on from .*0000000080\.", damaged)
+    assert re.search(r"0000000120/learner.* is damaged.* Instead, .*0000000080 is used", damaged)
     assert lost.startswith("The run had got to step 120; its newest sound checkpoint is of 80.")
     assert names(folder) == ["0000000080", "0000000110"]  # nothing of the lost future
     assert reports(folder) == [20, 40, 60, 80, 100, 110]

@@ -45,7 +45,7 @@ from posteriori.runs.folder import RunFolder, canonical, seal, trusted
 from posteriori.runs.gathering import Gathering
 from posteriori.runs.learner import Learner
 from posteriori.runs.notices import RunWarning
-from posteriori.runs.restoring import newest_good
+from posteriori.runs.restoring import newest_saved
 from posteriori.runs.saving import restore
 from posteriori.runs.segments import Segments
 from posteriori.runs.sinks import JsonLines, check_mark, read_rows
@@ -104,7 +104,7 @@ def resume(original: Original, path: Path) -> tuple[Any, list[dict[str, Any]]]:
     folder = RunFolder.open(path)
     name, config = folder.read_config()
     trusted(name, None, folder.record)
-    saved = newest_good(folder.checkpoints, fingerprint(config))
+    saved = newest_saved(folder.checkpoints, fingerprint(config))
     loop = original.loop()
     restore(loop, saved, seed=1)
     check_mark(folder.metrics, saved.meta["metrics"])

@@ -40,20 +40,23 @@ class NonFinite(RuntimeError):
 class Collector:
     """Steps environments with an exploring policy.
 
+    Attributes:
+        restarts: The environments that failed at the last step or reset, and how.
+
     Args:
         envs: A vector environment with flat observations; its autoreset mode is in its metadata.
         noise: Exploration noise of shape [E D].
         seed: Of the environments.
     """
 
+    restarts: dict[int, str]
+
     def __init__(self, envs: gym.vector.VectorEnv, noise: ColouredNoise, seed: int):
         self.envs, self.noise = envs, noise
         self.mode = envs.metadata["autoreset_mode"]
         self.steps = 0
-        self.restarts: dict[int, str] = {}  # environments that failed at the last step, and how
         self.clipped = 0.0  # share of action entries outside the box, at the last step
-        obs, _ = envs.reset(seed=seed)
-        self._start(obs)
+        self._start(*envs.reset(seed=seed))
 
     def collect(self, actor: Actor) -> tuple[list[Rows], list[Episode]]:
         """Step every environment once; return the new rows in order, and what episodes ended."""
@@ -84,11 +87,11 @@ class Collector:
     def interrupt(self, seed: int) -> Rows:
         """End unfinished episodes as truncated and reset; return their last observations' rows."""
         rows = self._edge(np.ones_like(self.over))
-        obs, _ = self.envs.reset(seed=seed)
-        self._start(obs)
+        self._start(*self.envs.reset(seed=seed))
         return rows
 
-    def _start(self, obs: NDArray) -> None:
+    def _start(self, obs: NDArray, info: Mapping) -> None:
+        self.restarts = info.get("restarts", {})
         self.obs = np.array(obs, np.float32)  # a copy: an environment may write over its own
         self.over = np.zeros(len(obs), np.bool_)  # the environment awaits its reset step
         self.total = np.zeros(len(obs))

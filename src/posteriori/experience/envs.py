@@ -46,16 +46,13 @@ Backend = Literal["auto", "gymnasium", "envpool", "subprocess"]
 Maker = Callable[[], gym.Env]
 
 
-_PATIENCE = Patience()
-
-
 def make_vector(
     env: EnvLike,
     *,
     num_envs: int,
     seed: int,
     backend: Backend = "auto",
-    patience: Patience = _PATIENCE,
+    patience: Patience | None = None,
 ) -> gym.vector.VectorEnv:
     """Training environments: flat float32 observations, flat actions, a declared autoreset mode.
 
@@ -68,7 +65,7 @@ def make_vector(
         backend: "auto" takes EnvPool where it has the id with Gymnasium's spaces and time limit,
             or where Gymnasium lacks the id; Gymnasium for everything else. "subprocess" is
             Gymnasium's, each environment in a process of its own.
-        patience: With environments that fail.
+        patience: With environments that fail; what others have used up of it counts.
 
     Raises:
         ValueError: the id is unknown, or the environment's spaces, observations or autoreset mode
@@ -77,7 +74,7 @@ def make_vector(
         TypeError: `env` is nothing that an environment can be made of.
     """
     _check_arguments(env, num_envs, backend)
-    failures = Failures(patience, environment_name(env))
+    failures = Failures(patience or Patience(), environment_name(env))
     if isinstance(env, VectorEnv):
         return Together(FlatVector(env, failures.name), failures)
     if backend == "envpool":
@@ -99,7 +96,7 @@ def make_reference(
     num_envs: int,
     render_mode: str | None = None,
     backend: Backend = "auto",
-    patience: Patience = _PATIENCE,
+    patience: Patience | None = None,
 ) -> gym.vector.VectorEnv:
     """Evaluation environments: Gymnasium's own, whatever backend trains; fresh copies of an object.
 
@@ -111,7 +108,7 @@ def make_reference(
         num_envs: How many copies.
         render_mode: Of the environments, such as "rgb_array".
         backend: The one that trains. "subprocess" has these in processes of their own too.
-        patience: With environments that fail.
+        patience: With environments that fail; what others have used up of it counts.
 
     Raises:
         ValueError: as for `make_vector`, or the environment was built for another render mode.
@@ -119,7 +116,8 @@ def make_reference(
         TypeError: an object can be neither rebuilt nor copied.
     """
     _check_arguments(env, num_envs, "auto")
-    failures = Failures(patience, environment_name(env))
+    where = " in a video" if render_mode else " in an evaluation"
+    failures = Failures(patience or Patience(), environment_name(env), where)
     if isinstance(env, str) and find_spec(env) is None and backends_of(env) == ("envpool",):
         pool = envpool.Pool(env, num_envs, seed=0, render_mode=render_mode)
         return Together(FlatVector(pool, env), failures)

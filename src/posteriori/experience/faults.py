@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass
 class Patience:
-    """What is put up with.
+    """What is put up with by all vectors of a run together, and how much of it is used up.
 
     Args:
         restarts: How often, over all environments of a process, a failed one is rebuilt.
         timeout: Seconds that an environment in a subprocess may take for a step or a reset.
+        failures: How many there were so far.
     """
 
     restarts: int = 10
     timeout: float = 60.0
+    failures: int = 0
 
 
 class EnvironmentFailed(RuntimeError):
@@ -24,13 +26,13 @@ class Failures:
     """Counts failures of the environments of one vector.
 
     Args:
-        patience: How many are allowed.
+        patience: How many are allowed, in this vector and others.
         name: The environments', for errors.
+        where: What they are stepped for, if not for training: " in an evaluation".
     """
 
-    def __init__(self, patience: Patience, name: str):
-        self.patience, self.name = patience, name
-        self.count = 0
+    def __init__(self, patience: Patience, name: str, where: str = ""):
+        self.patience, self.name, self.where = patience, name, where
 
     def add(self, env: int | None, cause: Exception) -> str:
         """Count one more, of an environment or of all at once; return what happened.
@@ -38,17 +40,18 @@ class Failures:
         Raises:
             EnvironmentFailed: it was one too many.
         """
-        self.count += 1
+        self.patience.failures += 1
+        count, allowed = self.patience.failures, self.patience.restarts
         who, mended = "all environments", "were started anew"
         if env is not None:
             who, mended = f"environment {env}", "was rebuilt"
-        allowed = self.patience.restarts
-        if self.count > allowed:
+        if count > allowed:
             raise EnvironmentFailed(
-                f"environments may fail {allowed} times (env_restarts), but {who} of {self.name} "
-                f"then failed again: {told(cause)}. Mend the environment, or raise env_restarts."
+                f"environments may fail {allowed} times (env_restarts), but then {who} of "
+                f"{self.name}{self.where} failed: {told(cause)}. Mend the environment"
+                f"{', or raise env_restarts' if allowed else ''}."
             ) from cause
-        return f"{who} failed ({told(cause)}) and {mended}, {self.count} of {allowed} times"
+        return f"{who}{self.where} failed ({told(cause)}) and {mended}, {count} of {allowed} times"
 
 
 def told(cause: Exception) -> str:

@@ -4,11 +4,14 @@
 spawn imports the user's script a second time. Linux and macOS.
 """
 
+import ctypes
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +27,7 @@ from posteriori.experience.guarded import Call, Description, Here, answer
 from posteriori.experience.single import check_first_observation
 
 START = 300.0  # seconds more that the first answer may take: imports, on a machine that is busy
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 FAREWELL = 10.0  # seconds for an environment to close itself, and for a dead process to be gone
 
 
@@ -45,7 +49,7 @@ class Worker:
         self.connection, theirs = Pipe()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C is for the run, which then closes this
@@ -103,6 +107,23 @@ class Worker:
         return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with {code}"
 
 
+def die_with(run: int) -> None:
+    """End this process when the run's ends, even by `kill -9`, whatever its environment does.
+
+    On Linux the kernel sees to it. Elsewhere a thread does, which has to wait where C code hangs
+    without letting go of Python's lock.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == run:  # not, where the run ended before the kernel was told
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def serve(connection: Connection) -> None:
     """Answer calls until the other side is gone."""
     build, name = pickle.loads(connection.recv_bytes())
@@ -129,4 +150,5 @@ def serve(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
+    die_with(int(sys.argv[2]))
     serve(Connection(int(sys.argv[1])))

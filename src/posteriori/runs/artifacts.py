@@ -7,6 +7,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from posteriori.experience.envs import EnvLike
+from posteriori.experience.faults import EnvironmentFailed
 from posteriori.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,11 @@ def finish(run_dir: Path, policy: Callable[[NDArray], NDArray], env: EnvLike) ->
 
 def film(policy: Callable[[NDArray], NDArray], env: EnvLike, out: Path) -> None:
     """Record an episode; where that fails, it is a warning in the log: training goes on."""
-    from posteriori.runs.video import CannotRender, record
+    from posteriori.runs.video import record
 
     try:
         record(policy, env, out)
-    except (CannotRender, OSError) as error:
+    except (EnvironmentFailed, OSError, ValueError) as error:  # CannotRender, or an odd observation
         logger.warning("No video: %s", error)
 
 

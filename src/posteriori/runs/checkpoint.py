@@ -13,10 +13,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from posteriori.runs.notices import warn
 
 FORMAT = 2
 Arrays = dict[str, NDArray]
+Found = TypeVar("Found")
 
 _UNREADABLE = (
     *(OSError, KeyError, IndexError, TypeError, ValueError, OverflowError, RecursionError),
@@ -167,26 +168,33 @@ def latest(checkpoints: Path) -> Path:
     return newest_first(checkpoints)[0]
 
 
-def newest_part(checkpoints: Path, part: str) -> tuple[Arrays, dict[str, Any]]:
-    """Read one part of the newest checkpoint in which it is whole; others get a warning.
+def newest_good(checkpoints: Path, *readers: Callable[[Path], Found]) -> Found:
+    """Return what is read of the newest checkpoint that can be; others get a warning.
+
+    Args:
+        checkpoints: The run's.
+        readers: Of a checkpoint; one that does not suit them is a `CheckpointError`. The first is
+            tried on every checkpoint before the second is.
 
     Raises:
+        OtherFormat: If another version wrote it: it is not passed over.
         CheckpointError: If there is none.
     """
     errors: list[CheckpointError] = []
-    for folder in newest_first(checkpoints):
-        try:
-            parts, meta = read(folder, only=part)
-        except OtherFormat:
-            raise
-        except CheckpointError as error:
-            errors.append(error)
-            continue
-        if errors:
-            warn(f"{errors[0]} Here {folder.name} is used.")
-        return parts[part], meta
+    for read_one in readers:
+        for folder in newest_first(checkpoints):
+            try:
+                found = read_one(folder)
+            except OtherFormat:
+                raise
+            except CheckpointError as error:
+                errors.append(error)
+                continue
+            if errors:
+                warn(f"{errors[0]} Instead, {folder} is used.")
+            return found
     raise CheckpointError(
-        f"{errors[0]} No checkpoint in {checkpoints} has it whole: restore one, or train again."
+        f"{errors[0]} No checkpoint in {checkpoints} can be used: restore one, or train again."
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 
 from posteriori.experience.collect import LARGEST, NonFinite, first_bad
 from posteriori.experience.envs import EnvLike, environment_name, make_reference
+from posteriori.experience.faults import Patience
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
 from posteriori.runs.arrays import unflatten
 from posteriori.runs.assemble import TorsoFactory, assemble, spaces
 from posteriori.runs.checkpoint import CheckpointError
+from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
+from posteriori.runs.notices import warn
 
 if TYPE_CHECKING:
     from posteriori.runs.run import Run
@@ -90,7 +94,13 @@ class GreedyPolicy:
 
 
 def run_episodes(
-    policy: Callable[[NDArray], NDArray], envs: VectorEnv, *, env: str, episodes: int, seed: int
+    policy: Callable[[NDArray], NDArray],
+    envs: VectorEnv,
+    *,
+    env: str,
+    episodes: int,
+    seed: int,
+    tell: Callable[[str], None] = warn,
 ) -> Evaluation:
     """Run greedy episodes, as many in each environment, so that short ones are not favoured.
 
@@ -100,22 +110,25 @@ def run_episodes(
         env: The environment's name.
         episodes: How many; where they are no multiple of the environments, the first ones' count.
         seed: Of the first environment; the others count on from it.
+        tell: Hears of each environment that failed and was rebuilt.
 
     Raises:
         NonFinite: If an observation or a reward is no number.
+        EnvironmentFailed: If environments fail more often than they may.
     """
     quota = -(-episodes // envs.num_envs)
     done: list[list[tuple[float, int]]] = [[] for _ in range(envs.num_envs)]
     total, length = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
     over = np.zeros(envs.num_envs, np.bool_)
-    obs, _ = envs.reset(seed=seed)
+    obs, info = envs.reset(seed=seed)
+    _tell_restarts(info, tell)
     while min(map(len, done)) < quota:
         _refuse_non_finite(env, "observation", obs)
         obs, reward, terminated, truncated, info = envs.step(policy(obs))
         _refuse_non_finite(env, "reward", reward)
         total, length = np.where(over, 0.0, total + reward), np.where(over, 0, length + 1)
         over = (terminated | truncated) & ~over
-        for e in info.get("restarts", {}):  # its episode cannot be counted, but begins again
+        for e in _tell_restarts(info, tell):
             total[e], length[e], over[e] = 0.0, 0, False
         for e in np.flatnonzero(over):
             done[e].append((float(total[e]), int(length[e])))
@@ -156,17 +169,20 @@ def evaluate(
         ValueError: If the number of episodes is not positive, or the environment is not known.
         TypeError: If it is no policy and no run.
         NonFinite: If the environment gives an observation or a reward that is no number.
+        EnvironmentFailed: If it fails more often than the run's settings allow, by default 10
+            times; each failure before is a warning.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, but it is {episodes}. Use 100.")
-    if isinstance(run_or_policy, Path | str):
-        folder = RunFolder.open(run_or_policy)
-        env = trusted(folder.read_config()[0], env, folder.record)
-    policy, name = _policy_of(run_or_policy, best=best)
-    env = name if env is None else env
+    policy, env, config = _policy_of(run_or_policy, env, best=best)
     if env is None:
         raise ValueError("env must be given with a policy that is no run. Give a Gymnasium id.")
-    envs = make_reference(env, num_envs=min(PARALLEL, episodes))
+    envs = make_reference(
+        env,
+        num_envs=min(PARALLEL, episodes),
+        backend=config.backend,
+        patience=Patience(config.env_restarts, config.env_timeout),
+    )
     try:
         return run_episodes(policy, envs, env=environment_name(env), episodes=episodes, seed=seed)
     finally:
@@ -189,7 +205,8 @@ def load_policy(
     """
     folder = RunFolder.open(run_dir)
     name, config = folder.read_config()
-    arrays, meta = checkpoint.newest_part(folder.checkpoints, "best" if best else "policy")
+    part = "best" if best else "policy"
+    parts, meta = checkpoint.newest_good(folder.checkpoints, partial(checkpoint.read, only=part))
     try:
         observation_space, action_space = spaces(meta["spaces"])
     except (KeyError, TypeError, ValueError, AssertionError) as error:
@@ -198,28 +215,39 @@ def load_policy(
     size = meta["spaces"]["observation"]
     template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
     fitted, static = eqx.partition(template, eqx.is_array)
-    return GreedyPolicy(eqx.combine(unflatten(fitted, arrays), static))
+    return GreedyPolicy(eqx.combine(unflatten(fitted, parts[part]), static))
 
 
 def _policy_of(
-    given: "Run | Path | str | Callable[[NDArray], NDArray]", *, best: bool
-) -> tuple[Callable[[NDArray], NDArray], str | None]:
-    """Return a policy and, where it is of a run in this process, the environment's name."""
+    given: "Run | Path | str | Callable[[NDArray], NDArray]", env: EnvLike | None, *, best: bool
+) -> tuple[Callable[[NDArray], NDArray], EnvLike | None, Config]:
+    """Return a policy, the environment to evaluate it in, and the settings that it comes with."""
     if isinstance(given, Path | str):
-        return load_policy(given, best=best), None
+        folder = RunFolder.open(given)
+        name, config = folder.read_config()
+        env = trusted(name, env, folder.record)
+        return load_policy(given, best=best), env, config
     if best:
         raise ValueError(
             f"best must be asked of a run's folder, but {type(given).__name__} was given. "
             "Give the folder (run.run_dir)."
         )
     if callable(given):
-        return given, None
+        return given, env, Config()
     if not hasattr(given, "policy"):
         raise TypeError(
             f"run_or_policy must be a run, its folder or a callable, but it is {given!r}. "
             "Give the folder of a run."
         )
-    return given.policy, given.env
+    return given.policy, given.env if env is None else env, given.config
+
+
+def _tell_restarts(info: Mapping[str, Any], tell: Callable[[str], None]) -> list[int]:
+    """Say which environments failed; return them: their episodes do not count, and begin again."""
+    restarts = info.get("restarts", {})
+    for text in dict.fromkeys(restarts.values()):
+        tell(f"{text}. The unfinished episode is played again.")
+    return list(restarts)
 
 
 def _refuse_non_finite(env: str, field: str, value: NDArray) -> None:

@@ -41,10 +41,8 @@ def held(folder: Path) -> Iterator[None]:
     file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     _files.add(file)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUse(_in_use(folder, _read(file))) from error
+        if not _locked(file):
+            raise FolderInUse(_in_use(folder, _read(file)))
         _take_over(folder, file)
         try:
             yield
@@ -53,6 +51,38 @@ def held(folder: Path) -> Iterator[None]:
     finally:
         _files.discard(file)
         os.close(file)
+
+
+def is_held(folder: Path) -> bool | None:
+    """Whether a process trains in a folder; None where locks cannot tell."""
+    if fcntl is None:
+        return None
+    try:
+        file = os.open(folder / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(file)
+    return False
+
+
+def _locked(file: int) -> bool:
+    """Take the lock; return whether it could be had."""
+    assert fcntl is not None
+    for wait in (0.1, 0.1, 0.0):  # `is_held` of others has it for a moment
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(wait)
+        else:
+            return True
+    return False
 
 
 def _take_over(folder: Path, file: int) -> None:

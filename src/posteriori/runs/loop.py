@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -90,6 +90,7 @@ class Loop:
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)
         self.saved = self.steps  # nothing is new until a step is done
+        self._tell_restarts(self.gathering.collector.restarts)
         try:
             self._evaluate_if_due()
             self._train()
@@ -110,8 +111,7 @@ class Loop:
             self.steps += progress.transitions
             self.episodes += len(progress.episodes)
             self.recent += progress.episodes
-            for text in dict.fromkeys(progress.restarts.values()):
-                self.journal.tell(self.steps, "environment-restarted", f"{text}. {CLOSED}")
+            self._tell_restarts(progress.restarts)
             self.clipped.append(self.gathering.collector.clipped)
             self._at_intervals(before)
             self._stop_if_asked()
@@ -159,6 +159,13 @@ class Loop:
                 return n
             self.learner.update(batch, scaling)
         return max(due, 0)
+
+    def _tell_restarts(self, restarts: Mapping[int, str]) -> None:
+        for text in dict.fromkeys(restarts.values()):
+            self._tell_restart(f"{text}. {CLOSED}")
+
+    def _tell_restart(self, text: str) -> None:
+        self.journal.tell(self.steps, "environment-restarted", text)
 
     def _step(self, actor: Actor) -> Progress:
         try:
@@ -254,7 +261,9 @@ class Loop:
             self._stop_if_asked()
             return greedy(obs)
 
-        return run_episodes(policy, envs, env=self.name, episodes=episodes, seed=seed)
+        return run_episodes(
+            policy, envs, env=self.name, episodes=episodes, seed=seed, tell=self._tell_restart
+        )
 
     def _emit(self, metrics: Row) -> None:
         for sink in self.sinks:

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from posteriori.runs import checkpoint
-from posteriori.runs.checkpoint import Arrays, CheckpointError, OtherFormat
-from posteriori.runs.notices import warn
+from posteriori.runs.checkpoint import Arrays, CheckpointError
 from posteriori.runs.segments import PREFIX
 
 
@@ -19,7 +19,7 @@ class Saved(NamedTuple):
     meta: dict[str, Any]
 
 
-def newest_good(checkpoints: Path, settings: str) -> Saved:
+def newest_saved(checkpoints: Path, settings: str) -> Saved:
     """Read the newest checkpoint that is whole; a damaged one that is passed over gets a warning.
 
     Checkpoints share the older rows of replay, so that one damaged file can be in all of them. Then
@@ -33,22 +33,8 @@ def newest_good(checkpoints: Path, settings: str) -> Saved:
         OtherFormat: If another version wrote it.
         CheckpointError: If there is none that can be used.
     """
-    errors: list[CheckpointError] = []
-    for read in (_whole, _all_but_rows):
-        for folder in checkpoint.newest_first(checkpoints):
-            try:
-                saved = read(folder, settings)
-            except OtherFormat:
-                raise
-            except CheckpointError as error:
-                errors.append(error)
-                continue
-            if errors:
-                warn(f"{errors[0]} The run goes on from {folder}.")
-            return saved
-    raise CheckpointError(
-        f"{errors[0]} No checkpoint in {checkpoints} is whole: restore one, or train again."
-    )
+    readers = [partial(read, settings=settings) for read in (_whole, _all_but_rows)]
+    return checkpoint.newest_good(checkpoints, *readers)
 
 
 def _whole(folder: Path, settings: str) -> Saved:

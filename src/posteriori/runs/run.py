@@ -21,7 +21,7 @@ from posteriori.runs.folder import RunFolder, trusted
 from posteriori.runs.journal import Notice
 from posteriori.runs.lock import held
 from posteriori.runs.loop import Loop, Stopped
-from posteriori.runs.restoring import newest_good
+from posteriori.runs.restoring import newest_saved
 from posteriori.runs.saving import restore
 from posteriori.runs.sinks import JsonLines, Sink, TensorBoard, check_mark
 from posteriori.runs.state import recorded
@@ -124,7 +124,7 @@ def resume(
     named = trusted(name, env, folder.record)
     folder.refuse_links()
     with held(folder.path):
-        saved = newest_good(folder.checkpoints, fingerprint(config))
+        saved = newest_saved(folder.checkpoints, fingerprint(config))
         step = saved.meta["steps"]
         fresh_seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
         loop = _loop(named, config, evaluation_env, torso, seed=fresh_seed)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from posteriori.runs.folder import RunFolder, write_atomically
+from posteriori.runs.lock import is_held
 
 Name = Literal["running", "stopped", "failed", "finished"]
 SLACK = 60.0  # seconds: a copied folder may have its files in another order
-FRESH = 120.0  # seconds: a run without `state.json` counts as running after its last row
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,12 @@ def recorded(folder: RunFolder) -> Iterator[None]:
 
 
 def read_state(folder: RunFolder) -> State:
-    """Return how a run stands; a process that is gone without a word has stopped."""
+    """Return how a run stands; a process that is gone without a word has stopped.
+
+    Whether there is one, the folder's lock says; of one on another machine it may not know.
+    """
+    if is_held(folder.path):
+        return State("running")
     try:
         record = json.loads(folder.state.read_bytes())
         state = State(record["state"], str(record["text"]))
@@ -49,8 +54,9 @@ def read_state(folder: RunFolder) -> State:
         return _inferred(folder)
     if state.name not in get_args(Name):
         return _inferred(folder)
-    if state.name == "running" and not _alive(record):
-        return State("stopped", "its process is gone")
+    if state.name == "running" and record.get("host") == socket.gethostname():
+        held = is_held(folder.path)  # asked again: it may have begun since
+        return State("stopped", "its process is gone") if held is False else state
     return state
 
 
@@ -66,25 +72,11 @@ def _write(folder: RunFolder, state: State) -> None:
         write_atomically(folder.state, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _alive(record: dict[str, Any]) -> bool:
-    """Whether the process that wrote a record is there; one of another machine cannot be asked."""
-    if record.get("host") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(record["pid"]), 0)
-    except (ProcessLookupError, ValueError, KeyError, TypeError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
 def _inferred(folder: RunFolder) -> State:
-    """Judge by the files alone: a run of a version that kept no `state.json`."""
+    """Judge by the files alone: a run whose `state.json` is missing or damaged."""
     rows = _modified(folder.metrics)
-    if folder.final.exists() and rows < _modified(folder.final) + SLACK:
-        return State("finished")
-    return State("running" if time.time() - rows < FRESH else "stopped")
+    ended = folder.final.exists() and rows < _modified(folder.final) + SLACK
+    return State("finished" if ended else "stopped")
 
 
 def _modified(path: Path) -> float:

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from posteriori.experience.envs import EnvLike, make_reference
+from posteriori.experience.faults import Patience
 
 
 class CannotRender(ValueError):
@@ -97,7 +98,8 @@ def has_display() -> bool:
 
 def _rendering(env: EnvLike, mode: str = "rgb_array") -> VectorEnv:
     try:
-        return make_reference(env, num_envs=1, render_mode=mode)
+        # An episode with a gap in it would not be one: the first failure ends it.
+        return make_reference(env, num_envs=1, render_mode=mode, patience=Patience(restarts=0))
     except (ImportError, TypeError, ValueError) as error:
         what = "A video" if mode == "rgb_array" else "A window"
         raise CannotRender(
