@@ -89,16 +89,15 @@ def write(
     return sums
 
 
-def read(folder: Path, only: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    """Read a checkpoint's parts (or only one) and meta, each verified by its checksum.
+def read(folder: Path, *only: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """Read a checkpoint's parts (or only those named) and meta, each verified by its checksum.
 
     Raises:
         OtherFormat: If another version wrote it.
         CheckpointError: If a file is missing or changed.
     """
     meta = read_meta(folder)
-    names = list(meta["parts"]) if only is None else [only]
-    return {name: read_part(folder, meta, name) for name in names}, meta
+    return {name: read_part(folder, meta, name) for name in only or meta["parts"]}, meta
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -168,7 +167,13 @@ def latest(checkpoints: Path) -> Path:
 
 
 def newest_part(checkpoints: Path, part: str) -> tuple[Arrays, dict[str, Any]]:
-    """Read one part of the newest checkpoint in which it is whole; others get a warning.
+    """Read one part of the newest checkpoint in which it is whole; as `newest_parts`."""
+    parts, meta = newest_parts(checkpoints, part)
+    return parts[part], meta
+
+
+def newest_parts(checkpoints: Path, *names: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """Read parts of the newest checkpoint in which they are whole; others get a warning.
 
     Raises:
         CheckpointError: If there is none.
@@ -176,7 +181,7 @@ def newest_part(checkpoints: Path, part: str) -> tuple[Arrays, dict[str, Any]]:
     errors: list[CheckpointError] = []
     for folder in newest_first(checkpoints):
         try:
-            parts, meta = read(folder, only=part)
+            parts, meta = read(folder, *names)
         except OtherFormat:
             raise
         except CheckpointError as error:
@@ -184,7 +189,7 @@ def newest_part(checkpoints: Path, part: str) -> tuple[Arrays, dict[str, Any]]:
             continue
         if errors:
             warn(f"{errors[0]} Here {folder.name} is used.")
-        return parts[part], meta
+        return parts, meta
     raise CheckpointError(
         f"{errors[0]} No checkpoint in {checkpoints} has it whole: restore one, or train again."
     )

@@ -17,8 +17,8 @@ from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
-from posteriori.runs.arrays import unflatten
-from posteriori.runs.assemble import TorsoFactory, assemble, spaces
+from posteriori.runs.arrays import fill
+from posteriori.runs.assemble import Agent, TorsoFactory, assemble, spaces
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.folder import RunFolder, trusted
 
@@ -188,17 +188,32 @@ def load_policy(
         CheckpointError: If there is no checkpoint, or it is damaged or of other settings.
     """
     folder = RunFolder.open(run_dir)
-    name, config = folder.read_config()
     arrays, meta = checkpoint.newest_part(folder.checkpoints, "best" if best else "policy")
+    _, template = stored_agent(folder, meta, torso)
+    return GreedyPolicy(fill(template, arrays))
+
+
+def stored_agent(
+    folder: RunFolder, meta: Mapping[str, Any], torso: TorsoFactory | None
+) -> tuple[Agent, Actor]:
+    """Return an agent and an actor of the kinds that a run saves, for `fill` to make them its own.
+
+    Args:
+        folder: The run's.
+        meta: That of one of its checkpoints.
+        torso: As given to `train`, where it was.
+
+    Raises:
+        CheckpointError: If `meta` describes no spaces.
+    """
+    name, config = folder.read_config()
     try:
         observation_space, action_space = spaces(meta["spaces"])
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
     agent = assemble(config, observation_space, action_space, name, torso)
-    size = meta["spaces"]["observation"]
-    template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
-    fitted, static = eqx.partition(template, eqx.is_array)
-    return GreedyPolicy(eqx.combine(unflatten(fitted, arrays), static))
+    scaling = Scaling.identity(meta["spaces"]["observation"])
+    return agent, Actor(agent.state.online.policy, scaling, agent.actions)
 
 
 def _policy_of(
