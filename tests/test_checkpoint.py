@@ -11,7 +11,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,10 @@ PARTS = {
     "replay-0000000010": {"valid": np.array([True, False]), "count": np.asarray(7)},
 }
 META = {"steps": 10}
-read_policy = partial(checkpoint.read, only="policy")
+
+
+def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    return checkpoint.read(folder, "policy")
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_a_checkpoint_gives_back_what_was_written(folder: Path) -> None:
 
 def test_one_part_is_read_alone(folder: Path) -> None:
     (folder / "replay-0000000010.safetensors").unlink()
-    assert checkpoint.read(folder, only="policy")[0].keys() == {"policy"}
+    assert checkpoint.read(folder, "policy")[0].keys() == {"policy"}
 
 
 def test_an_array_that_is_not_contiguous_keeps_its_order(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_damaged_checkpoint_is_refused(
 
 def test_a_part_that_was_not_saved_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="must hold learner, but it holds policy, replay-"):
-        checkpoint.read(folder, only="learner")
+        checkpoint.read(folder, "learner")
 
 
 # --- What the disk does -----------------------------------------------------------------------

@@ -151,6 +151,14 @@ def test_a_run_is_filmed_on_the_way(tmp_path: Path) -> None:
     assert [path.name for path in folder.videos.iterdir()] == ["0000000020.mp4"]
 
 
+def test_a_run_s_videos_have_an_overlay_if_it_is_asked_for(tmp_path: Path) -> None:
+    settings: dict[str, Any] = UNLEARNED | {"steps": 20, "video_every": 20, "pictures": True}
+    train(lights, run_dir=tmp_path / "r", video_overlay=True, **settings)
+    folder = RunFolder(tmp_path / "r")
+    for path in (folder.videos / "0000000020.mp4", folder.video):
+        assert " 320x256" in streams(path)  # four times as large, for the text
+
+
 def test_a_window_shows_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 

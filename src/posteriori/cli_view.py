@@ -4,9 +4,13 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from posteriori.runs.evaluate import GreedyPolicy
+    from posteriori.runs.overlay import Overlay
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -30,6 +34,7 @@ def watch(
     seed: int = 0,
     env: RunEnv = None,
     best: Flag = False,
+    overlay: Flag = False,
 ) -> None:
     """Show a greedy episode in a window, or record it as a video.
 
@@ -39,6 +44,8 @@ def watch(
         seed: Of the episode.
         env: The environment; to be named where it imports a module, which runs its code.
         best: Take the policy of the best evaluation on the way, not the last one.
+        overlay: Record a video that shows the step, the return so far, the critic's value of the
+            state and the action, a bar for each of its entries between its bounds.
     """
     from posteriori.runs.evaluate import load_policy
     from posteriori.runs.folder import RunFolder, trusted
@@ -46,15 +53,29 @@ def watch(
 
     folder = RunFolder.open(run)
     place = trusted(folder.read_config()[0], env, folder.record)
-    policy = load_policy(run, best=best)
-    if out is None and has_display():
+    policy, painter = _annotated(run, best=best) if overlay else (load_policy(run, best=best), None)
+    if out is None and painter is None and has_display():
         if os.environ.get("SDL_VIDEODRIVER") == "dummy":  # as `main` set it, for pictures alone
             del os.environ["SDL_VIDEODRIVER"]
         where, episode = place, show(policy, place, seed=seed)
     else:
         where = out or folder.video
-        episode = record(policy, place, where, seed=seed)
+        episode = record(policy, place, where, seed=seed, overlay=painter)
     print(f"{where}: return {episode.total:,.1f} in {episode.length:,} steps")
+
+
+def _annotated(run: Path, *, best: bool) -> "tuple[GreedyPolicy, Overlay]":
+    """Return a run's policy and what it is drawn with."""
+    from posteriori.runs.estimate import load_estimate
+    from posteriori.runs.evaluate import load_policy
+    from posteriori.runs.notices import warn
+    from posteriori.runs.overlay import Overlay
+
+    if best:
+        warn("the overlay has no value: the critic of the best evaluation's time is not kept.")
+        return load_policy(run, best=True), Overlay()
+    policy, value = load_estimate(run)
+    return policy, Overlay(value)
 
 
 def plot(

@@ -41,6 +41,12 @@ def unflatten(template: PyTree, arrays: Arrays) -> PyTree:
     return jax.tree_util.tree_map_with_path(pick, template)
 
 
+def fill(template: PyTree, arrays: Arrays) -> PyTree:
+    """Return the template with its arrays replaced and all else kept; raises as `unflatten`."""
+    dynamic, static = eqx.partition(template, eqx.is_array)
+    return eqx.combine(unflatten(dynamic, arrays), static)
+
+
 def rng_to_array(rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return a NumPy generator's state as bytes (JSON, since its integers have 128 bits)."""
     return np.frombuffer(json.dumps(rng.bit_generator.state).encode(), np.uint8)

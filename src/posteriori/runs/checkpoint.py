@@ -90,16 +90,15 @@ def write(
     return sums
 
 
-def read(folder: Path, only: str | None = None) -> tuple[dict[str, Arrays], dict[str, Any]]:
-    """Read a checkpoint's parts (or only one) and meta, each verified by its checksum.
+def read(folder: Path, *only: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """Read a checkpoint's parts (or only those named) and meta, each verified by its checksum.
 
     Raises:
         OtherFormat: If another version wrote it.
         CheckpointError: If a file is missing or changed.
     """
     meta = read_meta(folder)
-    names = list(meta["parts"]) if only is None else [only]
-    return {name: read_part(folder, meta, name) for name in names}, meta
+    return {name: read_part(folder, meta, name) for name in only or meta["parts"]}, meta
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Config:
         checkpoint_every: Environment steps between checkpoints; there is always one at the end.
         keep_checkpoints: How many of the newest checkpoints are kept.
         video_every: Environment steps between videos of an episode, to watch it learn; 0 is never.
+        video_overlay: Whether videos show the step, the return so far, the critic's value of the
+            state and the action.
         pictures: Whether to draw the learning curve and record a video at the end.
     """
 
@@ -88,6 +90,7 @@ class Config:
     checkpoint_every: int = 20_000
     keep_checkpoints: int = 2
     video_every: int = 0
+    video_overlay: bool = False
     pictures: bool = True
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from posteriori.experience.faults import Patience
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
-from posteriori.runs.arrays import unflatten
-from posteriori.runs.assemble import TorsoFactory, assemble, spaces
+from posteriori.runs.arrays import fill
+from posteriori.runs.assemble import Agent, TorsoFactory, assemble, spaces
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
@@ -204,18 +203,35 @@ def load_policy(
         CheckpointError: If there is no checkpoint, or it is damaged or of other settings.
     """
     folder = RunFolder.open(run_dir)
-    name, config = folder.read_config()
     part = "best" if best else "policy"
-    parts, meta = checkpoint.newest_good(folder.checkpoints, partial(checkpoint.read, only=part))
+    parts, meta = checkpoint.newest_good(
+        folder.checkpoints, lambda saved: checkpoint.read(saved, part)
+    )
+    _, template = stored_agent(folder, meta, torso)
+    return GreedyPolicy(fill(template, parts[part]))
+
+
+def stored_agent(
+    folder: RunFolder, meta: Mapping[str, Any], torso: TorsoFactory | None
+) -> tuple[Agent, Actor]:
+    """Return an agent and an actor of the kinds that a run saves, for `fill` to make them its own.
+
+    Args:
+        folder: The run's.
+        meta: That of one of its checkpoints.
+        torso: As given to `train`, where it was.
+
+    Raises:
+        CheckpointError: If `meta` describes no spaces.
+    """
+    name, config = folder.read_config()
     try:
         observation_space, action_space = spaces(meta["spaces"])
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
     agent = assemble(config, observation_space, action_space, name, torso)
-    size = meta["spaces"]["observation"]
-    template = Actor(agent.state.online.policy, Scaling.identity(size), agent.actions)
-    fitted, static = eqx.partition(template, eqx.is_array)
-    return GreedyPolicy(eqx.combine(unflatten(fitted, parts[part]), static))
+    scaling = Scaling.identity(meta["spaces"]["observation"])
+    return agent, Actor(agent.state.online.policy, scaling, agent.actions)
 
 
 def _policy_of(

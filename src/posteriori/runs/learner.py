@@ -12,6 +12,7 @@ from posteriori.algorithms.finite import leaf_name
 from posteriori.algorithms.mpo import BAD, Metrics
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.actor import Actor
+from posteriori.models.networks import Critic, Ensemble
 from posteriori.models.scaling import Scaling
 from posteriori.runs.assemble import Agent
 
@@ -60,6 +61,10 @@ class Learner:
         policy = _copy(self._arrays.online.policy)
         policy = eqx.combine(policy, self._static.online.policy)
         return Actor(policy, scaling, self.actions)
+
+    def critic(self) -> Critic | Ensemble:
+        """Return the current critic, likewise."""
+        return eqx.combine(_copy(self._arrays.online.critic), self._static.online.critic)
 
     def metrics(self) -> dict[str, float]:
         """Return the means since the last call; empty if there was no update.

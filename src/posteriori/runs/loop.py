@@ -18,6 +18,7 @@ from posteriori.runs.arrays import flatten
 from posteriori.runs.assemble import TorsoFactory, assemble
 from posteriori.runs.checkpoint import Arrays, CheckpointError
 from posteriori.runs.config import Config
+from posteriori.runs.estimate import Estimate
 from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
 from posteriori.runs.folder import RunFolder, write_atomically
 from posteriori.runs.gathering import Gathering, Progress
@@ -225,7 +226,12 @@ class Loop:
 
     def _film(self) -> None:
         out = self.folder.videos / f"{self.steps:010d}.mp4"
-        artifacts.film(GreedyPolicy(self.actor()), self.evaluation_env, out)
+        artifacts.film(GreedyPolicy(self.actor()), self.evaluation_env, out, self.overlay_value())
+
+    def overlay_value(self) -> Estimate | None:
+        """Return the value that videos show; None if the settings want none."""
+        wanted = self.config.video_overlay
+        return Estimate(self.actor(), self.learner.critic()) if wanted else None
 
     def final(self) -> Evaluation | None:
         """Evaluate the last policy on fresh episodes; None if the settings want none."""

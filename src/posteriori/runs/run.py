@@ -176,7 +176,8 @@ def _run(
             ) from error
         actor = loop.actor()
         if loop.config.pictures:
-            finish(folder.path, GreedyPolicy(actor), loop.evaluation_env)
+            value = loop.overlay_value()
+            finish(folder.path, GreedyPolicy(actor), loop.evaluation_env, value)
         said = tuple(loop.journal.notices)
         return Run(folder.path, loop.name, loop.config, loop.steps, actor, loop.best, final, said)
 

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 from gymnasium.vector import VectorEnv
@@ -29,6 +31,24 @@ class Recorded(NamedTuple):
     length: int
 
 
+class Moment(NamedTuple):
+    """A state of an episode, and how it got there.
+
+    `obs` is a batch of one, `total` the undiscounted return so far; `action`, the one taken in this
+    state, is None in the last one, which is `terminal` if no return can follow it.
+    """
+
+    step: int
+    total: float
+    obs: NDArray
+    action: NDArray | None
+    terminal: bool
+
+
+Frame = NDArray[np.uint8]  # [height, width, 3]
+Painter = Callable[[Frame, Moment, gym.Space], Frame]  # the space is the action's
+
+
 def record(
     policy: Callable[[NDArray], NDArray],
     env: EnvLike,
@@ -36,6 +56,7 @@ def record(
     *,
     seed: int = 0,
     max_steps: int = 10_000,
+    overlay: Painter | None = None,
 ) -> Recorded:
     """Record one episode as MP4 (H.264), at the environment's own speed.
 
@@ -45,6 +66,7 @@ def record(
         out: Of the video; it ends in .mp4.
         seed: Of the episode.
         max_steps: After which an episode without an end is cut.
+        overlay: Makes of each frame the one to record, such as `overlay.Overlay`.
 
     Raises:
         CannotRender: the environment gives no pictures here.
@@ -59,7 +81,8 @@ def record(
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.stem}.tmp.mp4")  # a video that was cut short cannot be played
     try:
-        recorded = _record(policy, envs, draft, seed, max_steps)
+        moments = _play(policy, envs, seed, max_steps)
+        recorded = _record(moments, envs, draft, overlay or (lambda frame, *_: frame))
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
@@ -83,8 +106,8 @@ def show(
     """
     envs = _rendering(env, "human")
     try:
-        obs, _ = envs.reset(seed=seed)
-        return _play(policy, envs, obs, max_steps)
+        last = deque(_play(policy, envs, seed, max_steps), maxlen=1).pop()
+        return Recorded(last.total, last.step)
     finally:
         envs.close()
 
@@ -107,37 +130,34 @@ def _rendering(env: EnvLike, mode: str = "rgb_array") -> VectorEnv:
         ) from error
 
 
-def _record(
-    policy: Callable[[NDArray], NDArray], envs: VectorEnv, path: Path, seed: int, max_steps: int
-) -> Recorded:
-    obs, _ = envs.reset(seed=seed)
-    frame = _frame(envs)
+def _record(moments: Iterator[Moment], envs: VectorEnv, path: Path, paint: Painter) -> Recorded:
+    space, moment = envs.single_action_space, next(moments)
+    frame = paint(_frame(envs), moment, space)
     fps = float((envs.metadata or {}).get("render_fps") or 30)
     with _encoder(path, frame.shape, fps) as write:
         write(frame)
-        return _play(policy, envs, obs, max_steps, lambda: write(_frame(envs)))
+        for moment in moments:
+            write(paint(_frame(envs), moment, space))
+    return Recorded(moment.total, moment.step)
 
 
 def _play(
-    policy: Callable[[NDArray], NDArray],
-    envs: VectorEnv,
-    obs: NDArray,
-    max_steps: int,
-    after_step: Callable[[], object] = lambda: None,
-) -> Recorded:
-    total, length, over = 0.0, 0, False
-    while length < max_steps and not over:
-        obs, reward, terminated, truncated, _ = envs.step(policy(obs))
-        total, length = total + float(reward[0]), length + 1
-        over = bool(terminated[0] or truncated[0])
-        after_step()
-    return Recorded(total, length)
+    policy: Callable[[NDArray], NDArray], envs: VectorEnv, seed: int, max_steps: int
+) -> Iterator[Moment]:
+    """Yield each state of an episode while the environment is in it, so that it can be drawn."""
+    obs, _ = envs.reset(seed=seed)
+    total, step, terminal, over = 0.0, 0, False, False
+    while step < max_steps and not over:
+        action = policy(obs)
+        yield Moment(step, total, obs, action[0], terminal)
+        obs, reward, terminated, truncated, _ = envs.step(action)
+        total, step, terminal = total + float(reward[0]), step + 1, bool(terminated[0])
+        over = terminal or bool(truncated[0])
+    yield Moment(step, total, obs, None, terminal)
 
 
 @contextmanager
-def _encoder(
-    path: Path, shape: tuple[int, ...], fps: float
-) -> Iterator[Callable[[NDArray[np.uint8]], object]]:
+def _encoder(path: Path, shape: tuple[int, ...], fps: float) -> Iterator[Callable[[Frame], object]]:
     """Start ffmpeg and yield what takes frames.
 
     imageio's writer is not used: it forks, in which JAX's threads may deadlock; `Popen` spawns.
@@ -169,7 +189,7 @@ def _encoder(
             )
 
 
-def _frame(envs: VectorEnv) -> NDArray[np.uint8]:
+def _frame(envs: VectorEnv) -> Frame:
     """Draw the environment; its sides are cut to even numbers, which the colour format needs."""
     try:
         frames = envs.render()
