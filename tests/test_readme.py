@@ -70,7 +70,7 @@ def tuned(env: str, **settings: object) -> Tuned:
     """A study of one trial, in no time."""
     assert set(settings) <= {"steps", "trials"}
     trial = {"number": 0, "state": "complete", "values": {"epsilon": 0.2}, "score": -150.0}
-    return Tuned(Path(), env, 400, 2, 40, {"epsilon": {"low": 0.1, "high": 0.3}}, [trial])
+    return Tuned(Path(), env, 400, 2, 40, {"epsilon": {"low": 0.1, "high": 0.3}}, None, [trial])
 
 
 @pytest.mark.parametrize(

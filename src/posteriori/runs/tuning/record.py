@@ -11,7 +11,6 @@ from typing import Any
 
 from posteriori.runs.folder import write_atomically
 from posteriori.runs.report.run import options
-from posteriori.runs.tuning.space import defaults_of
 
 RECORD = "trials.json"
 AGREED = ("env", "steps", "seeds", "space")  # what must be the same in every call of a study
@@ -32,6 +31,7 @@ class Tuned:
         seeds: Runs of a trial, with the seeds 0, 1 and so on.
         evaluate_every: Environment steps between evaluations.
         space: By setting, its range or choices.
+        defaults: The settings' defaults; None where one lies outside of the space.
         trials: Each with number, state ("running", "complete", "pruned" or "fail"), values, score
             (the mean over seeds of the final evaluation, None unless complete), scores (by seed),
             text (why it failed) and curve, pairs of a step and the mean evaluation over seeds.
@@ -44,6 +44,7 @@ class Tuned:
     seeds: int
     evaluate_every: int
     space: dict[str, dict[str, Any]]
+    defaults: dict[str, Any] | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
     importances: dict[str, float] = field(default_factory=dict)
 
@@ -56,9 +57,8 @@ class Tuned:
     @property
     def of_defaults(self) -> dict[str, Any] | None:
         """The complete trial of the settings' defaults, if there is one: the first of a study."""
-        defaults = defaults_of(self.space)
         complete = [trial for trial in self.trials if trial["state"] == "complete"]
-        return next((trial for trial in complete if trial["values"] == defaults), None)
+        return next((trial for trial in complete if trial["values"] == self.defaults), None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -86,8 +86,13 @@ class Tuned:
         best, usual = self.best, self.of_defaults
         text = f"{told}. Best is trial {best['number']}: {best['score']:,.1f}"
         text += f", the mean of {self.seeds} seeds after {self.steps:,} steps"
-        if usual and best is not usual:
-            text += f"; the defaults had {usual['score']:,.1f}"
+        if usual:
+            had = (
+                "these are the defaults"
+                if best is usual
+                else f"the defaults had {usual['score']:,.1f}"
+            )
+            text += f"; {had}"
         return f"{text}."
 
 

@@ -100,7 +100,8 @@ def _wanted(
     found["space"] = found["space"] or read_space()
     check(dataclasses.replace(Config(), steps=found["steps"]))
     every = max(1, found["steps"] // EVALUATIONS)
-    now = Tuned(study, env, evaluate_every=every, **found)
+    defaults = defaults_of(found["space"])
+    now = Tuned(study, env, evaluate_every=every, defaults=defaults, **found)
     if before is None:
         return now
     record.agree(before, now)
@@ -121,9 +122,8 @@ class _Study:
 
     def run(self, trials: int) -> Tuned:
         """Go on until so many trials have ended."""
-        defaults = defaults_of(self.tuned.space)
-        if defaults:
-            self.search.begin_with(defaults)
+        if self.tuned.defaults:
+            self.search.begin_with(self.tuned.defaults)
         with stop_signals() as stop:
             try:
                 while self._fill(trials):
