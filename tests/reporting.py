@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from posteriori.runs.config import Config
+from posteriori.runs.tuning.record import Tuned, write
 
 STEPS = 20_000
 
@@ -78,3 +79,33 @@ def make_run(path: Path, *, level: float = 0.0, done: bool = True, **settings: o
         numbers = {"mean": level + 50, "std": 3.2, "min": returns[0], "max": returns[-1]}
         (path / "final.json").write_text(json.dumps({**numbers, "returns": returns}))
     return path
+
+
+def make_study(path: Path) -> Tuned:
+    """Write a study of six complete trials, the first that of the defaults, one pruned, one failed.
+
+    Trial n has n_step n + 1 and the score 100 - 10 (n - 3)^2: trial 3 is the best.
+    """
+    space = {
+        "n_step": {"low": 1, "high": 8, "log": False},
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "widths": {"choices": [[32], [64, 64], [128]]},
+    }
+    trials = [
+        {
+            "number": n,
+            "state": "complete" if n < 6 else "pruned" if n == 6 else "fail",
+            "values": {"n_step": n + 1, "learning_rate": 1e-3, "widths": [64, 64]},
+            "score": score if n < 6 else None,
+            "scores": [score - 1, score + 1] if n < 6 else [],
+            "text": "" if n < 6 else "after 60 steps" if n == 6 else "<b>seed1</b>: lost",
+            "curve": [[100, -50.0]],
+        }
+        for n, score in enumerate(100.0 - 10.0 * (n - 3) ** 2 for n in range(8))
+    ]
+    importances = {"n_step": 0.75, "learning_rate": 0.25, "widths": 0.0}
+    path.mkdir(parents=True)
+    defaults = trials[0]["values"]
+    made = Tuned(path, "Walker-v0", 1000, 2, 100, space, defaults, trials, importances)
+    write(made)
+    return made

@@ -294,7 +294,7 @@ def test_no_words_or_help_list_the_commands(
 ) -> None:
     assert fails(words) == 0
     text = capsys.readouterr().out
-    for command in ("train", "resume", "evaluate", "watch", "plot", "envs"):
+    for command in ("train", "resume", "evaluate", "watch", "plot", "tune", "envs"):
         assert f"• {command} " in text
 
 
@@ -334,6 +334,7 @@ def test_the_completion_script_has_every_option(capsys: pytest.CaptureFixture[st
     script = capsys.readouterr().out
     for field in [*fields(Mpo), *fields(Config)]:
         assert field.name == "mpo" or f"--{field.name.replace('_', '-')}'" in script
+    assert "--trials'" in script
     # A line of a docstring that begins with no letter stays a line of its own, which bash would
     # offer as an option.
     assert not re.search(r"'description': ('[^']*|\"[^\"]*)\\n", script)

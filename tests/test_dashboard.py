@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from reporting import evaluation, make_run
+from reporting import evaluation, make_run, make_study
 
 from posteriori.runs.report.page import render
 from posteriori.runs.report.server import Watched, serve
@@ -61,6 +61,17 @@ def test_new_rows_and_new_runs_appear(server: ThreadingHTTPServer, tmp_path: Pat
     runs = {run["name"]: run for run in data(server)["runs"]}
     assert set(runs) == {"a", "b"}
     assert runs["a"]["series"]["evaluation/mean"][1] == [0, 50, 70]
+
+
+def test_studies_appear_and_one_that_cannot_be_read_is_left_out(
+    server: ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    assert data(server)["studies"] == []
+    for name in ("s", "t"):
+        make_study(tmp_path / "runs" / name)
+    (tmp_path / "runs" / "t" / "trials.json").write_text("{")
+    (study,) = data(server)["studies"]
+    assert study["path"] == str(tmp_path / "runs" / "s")
 
 
 def test_a_run_that_cannot_be_read_is_left_out(server: ThreadingHTTPServer, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ PACKAGE = Path(posteriori.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Lowest first: a layer imports itself and what stands before it.
-LAYERS = ("models", "algorithms", "experience", "runs", "cli_view", "cli")
-OPTIONAL = ("envpool", "imageio_ffmpeg", "matplotlib", "tensorboardX", "wandb")
+LAYERS = ("models", "algorithms", "experience", "runs", "cli_view", "cli_tune", "cli")
+OPTIONAL = ("envpool", "imageio_ffmpeg", "matplotlib", "optuna", "tensorboardX", "wandb")
 # A module with such a name has no subject.
 VAGUE = {"base", "common", "helpers", "misc", "tools", "types", "utils"}
 LONGEST_FILE = 300

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reporting import make_run
+from reporting import make_run, make_study
 
 from posteriori.runs.report.page import payload, render, report
 from posteriori.runs.report.run import command, curves, describe
@@ -55,6 +55,32 @@ def test_seeds_are_one_group_and_settings_tell_groups_apart(tmp_path: Path) -> N
     runs.append(make_run(tmp_path / "n", n_step=5, evaluate_episodes=7))
     groups = payload([describe(run, None) for run in runs], live=False)["groups"]
     assert groups == [{"label": "n_step=3", "runs": [0, 1]}, {"label": "n_step=5", "runs": [2]}]
+
+
+def test_a_study_is_shown_from_its_record_alone(tmp_path: Path) -> None:
+    make_study(tmp_path / "s")
+    data = data_of(report([tmp_path / "s"], tmp_path / "r.html"))
+    (study,) = data["studies"]
+    assert data["runs"] == []
+    assert (study["best"], study["defaults"]) == (3, 0)
+    assert (
+        "trial 3: 100.0, the mean of 2 seeds after 1,000 steps; the defaults had 10.0"
+        in (study["sentence"])
+    )
+    assert study["command"] == (
+        "posteriori train Walker-v0 --steps 1000 --n-step 4 --learning-rate 0.001 "
+        "--widths 64 64 --seed 0"
+    )
+
+
+def test_of_a_study_the_runs_of_the_best_and_of_the_defaults_are_shown(tmp_path: Path) -> None:
+    make_study(tmp_path / "s")
+    for trial in range(4):
+        for seed in range(2):
+            make_run(tmp_path / "s" / "trials" / str(trial) / f"seed{seed}", n_step=1 + trial)
+    data = data_of(report([tmp_path / "s"], tmp_path / "r.html"))
+    shown = [Path(run["path"]).relative_to(tmp_path / "s" / "trials") for run in data["runs"]]
+    assert list(map(str, shown)) == ["3/seed0", "3/seed1", "0/seed0", "0/seed1"]
 
 
 def test_a_run_given_twice_is_one(tmp_path: Path) -> None:

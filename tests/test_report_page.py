@@ -3,11 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from reporting import make_run
+from reporting import make_run, make_study
 
 from posteriori.runs.report.page import report
 
@@ -27,13 +29,9 @@ def browser() -> Iterator[Browser]:
         made.close()
 
 
-@pytest.fixture(scope="module")
-def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """Open a report of three runs: two seeds, and one of another setting with a warning."""
-    folder = tmp_path_factory.mktemp("page")
-    runs = [make_run(folder / f"s{seed}", seed=seed, level=100.0 * seed) for seed in range(2)]
-    runs.append(make_run(folder / "n", n_step=5, level=60.0))
-    (runs[2] / "warnings.jsonl").write_text('{"step": 5000, "name": "kl", "text": "<b>far</b>"}\n')
+@contextmanager
+def opened(browser: Browser, file: Path) -> Iterator[Page]:
+    """Open a page; it must have no error in its console until it is closed."""
     context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
     made = context.new_page()
     made.set_default_timeout(PATIENCE)
@@ -42,11 +40,31 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     made.on(
         "console", lambda message: errors.append(message.text) if message.type == "error" else None
     )
-    made.goto(report(runs, folder / "report.html").as_uri())
-    made.wait_for_function("posteriori.plots.get('return').chart")
+    made.goto(file.as_uri())
     yield made
     assert errors == []
     context.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Open a report of three runs: two seeds, and one of another setting with a warning."""
+    folder = tmp_path_factory.mktemp("page")
+    runs = [make_run(folder / f"s{seed}", seed=seed, level=100.0 * seed) for seed in range(2)]
+    runs.append(make_run(folder / "n", n_step=5, level=60.0))
+    (runs[2] / "warnings.jsonl").write_text('{"step": 5000, "name": "kl", "text": "<b>far</b>"}\n')
+    with opened(browser, report(runs, folder / "report.html")) as made:
+        made.wait_for_function("posteriori.plots.get('return').chart")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def study(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Open a report of a study whose runs are gone."""
+    folder = tmp_path_factory.mktemp("study")
+    made = make_study(folder / "s")
+    with opened(browser, report([made.study], folder / "report.html")) as page:
+        yield page
 
 
 def curve(page: Page, plot: str, group: int, metric: str) -> dict[str, Any]:
@@ -172,3 +190,71 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1200, "height": 900})
+
+
+def path_of(study: Page, trial: int) -> list[list[float]]:
+    """Return the points of a trial's line: share of the width, and of the height from the top."""
+    d = study.get_attribute(f"[data-trial='{trial}']", "d") or ""
+    return [[float(x) for x in point.split(",")] for point in d.removeprefix("M").split("L")]
+
+
+def test_each_trial_is_a_line_over_the_axes_of_its_settings(study: Page) -> None:
+    # n_step 4 of 1 to 8, the middle of a logarithmic range and of choices, the highest score.
+    (_, n_step), (_, learning_rate), (_, widths), (across, score) = path_of(study, 3)
+    assert n_step == pytest.approx(100 * (1 - 3 / 7))
+    assert (learning_rate, widths, across, score) == pytest.approx((50, 50, 100, 0))
+    assert path_of(study, 0)[3] == [100, 100]  # the lowest score
+    assert len(path_of(study, 6)) == 3  # it was pruned, and has no score
+    assert study.locator("[data-trial='7']").count() == 0  # it failed
+
+
+def test_the_colour_of_a_line_is_its_score_s_and_the_theme_s(study: Page) -> None:
+    def colour(trial: int) -> str:
+        return study.evaluate(
+            f"getComputedStyle(document.querySelector('[data-trial=\"{trial}\"]')).stroke"
+        )
+
+    light = colour(3)
+    assert len({colour(trial) for trial in range(6)}) == 6
+    study.click("#theme")
+    assert colour(3) != light
+    study.click("#theme")
+
+
+def test_the_history_has_each_score_and_the_best_so_far(study: Page) -> None:
+    study.wait_for_function("[...posteriori.histories.values()][0].chart")
+    drawn = study.evaluate("[...posteriori.histories.values()][0].chart.data")
+    assert drawn == [list(range(6)), [10, 60, 90, 100, 90, 60], [10, 60, 90, 100, 100, 100]]
+
+
+def test_importances_command_and_failures_are_there(study: Page) -> None:
+    assert study.inner_text(".importance").split() == (
+        ["n_step", "75%", "learning_rate", "25%", "widths", "0%"]
+    )
+    assert "--n-step 4" in study.inner_text(".study .command code")
+    assert study.locator(".trials tbody tr").first.inner_text().split()[:2] == ["3", "100.0"]
+    study.click("summary:has-text('1 failed')")
+    assert "<b>seed1</b>: lost" in study.inner_text(".study")
+    assert not study.is_visible("#cards")  # there are no runs
+
+
+def test_the_pointer_on_a_line_is_told_its_trial(study: Page) -> None:
+    study.dispatch_event(".hit >> nth=-1", "pointermove")
+    assert "trial 3, the best" in study.inner_text("#tip")
+    assert "64 × 64" in study.inner_text("#tip")
+    assert study.locator("[data-trial='3'].on").count() == 1
+    study.dispatch_event(".hit >> nth=-1", "pointerleave")
+    assert study.locator(".on").count() == 0
+
+
+def test_pruned_trials_can_be_left_out(study: Page) -> None:
+    assert study.is_visible("[data-trial='6']")
+    study.click("label:has-text('1 pruned')")
+    assert not study.is_visible("[data-trial='6']")
+    study.click("label:has-text('1 pruned')")
+
+
+def test_a_study_fits_a_phone(study: Page) -> None:
+    study.set_viewport_size({"width": 390, "height": 844})
+    assert study.evaluate("document.documentElement.scrollWidth") <= 390
+    study.set_viewport_size({"width": 1200, "height": 900})

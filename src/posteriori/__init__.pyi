@@ -10,3 +10,6 @@ from .runs.run import Run as Run
 from .runs.run import RunFailed as RunFailed
 from .runs.run import resume as resume
 from .runs.run import train as train
+from .runs.tuning.record import Tuned as Tuned
+from .runs.tuning.tune import TuningFailed as TuningFailed
+from .runs.tuning.tune import tune as tune

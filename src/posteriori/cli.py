@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
+from posteriori.cli_tune import tune
 from posteriori.cli_view import Flag, RunEnv, RunPath, dashboard, plot, report, runs, watch
 from posteriori.runs.notices import told
 
@@ -156,7 +157,7 @@ def envs(
 def _commands(arguments: Sequence[str]) -> dict[str, Callable[..., None]]:
     whole = arguments[0] == "train" or arguments[0].startswith("--tyro-")  # completion scripts
     train = _train_command(arguments) if whole else _train_outline
-    others = (resume, evaluate, watch, plot, report, runs, dashboard, envs)
+    others = (resume, evaluate, watch, plot, report, runs, dashboard, tune, envs)
     return {"train": train, **{command.__name__: command for command in others}}
 
 

@@ -111,7 +111,8 @@ def report(
     """Write one HTML file with everything there is to see of runs; it needs no network.
 
     Args:
-        runs: Folders of runs; those that differ only in their seed are drawn as one band.
+        runs: Folders of runs; those that differ only in their seed are drawn as one band. Of a
+            study of `tune`, its trials, and the runs of the best one and of the defaults.
         out: The file.
         videos: Put the runs' videos in; without them the file is small.
     """

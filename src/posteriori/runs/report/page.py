@@ -12,16 +12,26 @@ from typing import Any
 from posteriori.runs.folder import write_atomically
 from posteriori.runs.history import History, grouped
 from posteriori.runs.report.run import describe
+from posteriori.runs.report.study import describe_study, is_study, telling_runs
 
 STYLES = ("vendor/uplot.css", "page.css")
-SCRIPTS = ("vendor/uplot.js", "words.js", "model.js", "plots.js", "sections.js", "main.js")
+SCRIPTS = (
+    "vendor/uplot.js",
+    "words.js",
+    "model.js",
+    "plots.js",
+    "sections.js",
+    "study.js",
+    "main.js",
+)
 
 
 def report(runs: Sequence[Path | str], out: Path | str, *, embed_videos: bool = True) -> Path:
     """Write what there is to see of runs into one HTML file that needs nothing else.
 
     Args:
-        runs: Folders of runs; those that differ only in their seed are one group.
+        runs: Folders of runs; those that differ only in their seed are one group. Of a study, its
+            trials are shown, and the runs of the best one and of the defaults.
         out: The file.
         embed_videos: Whether it holds the runs' videos.
 
@@ -35,14 +45,20 @@ def report(runs: Sequence[Path | str], out: Path | str, *, embed_videos: bool = 
     if not runs:
         raise ValueError("There must be a run to report, but none was given. Name a run's folder.")
     source = _embedded if embed_videos else None
-    described = [describe(Path(run), source) for run in dict.fromkeys(map(str, runs))]
+    given = [Path(path) for path in dict.fromkeys(map(str, runs))]
+    studies = [path for path in given if is_study(path)]
+    folders = [run for path in given for run in (telling_runs(path) if path in studies else [path])]
+    described = [describe(run, source) for run in dict.fromkeys(folders)]
+    data = payload(described, live=False, studies=[describe_study(path) for path in studies])
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, render(payload(described, live=False)).encode())
+    write_atomically(out, render(data).encode())
     return out
 
 
-def payload(runs: Sequence[Mapping[str, Any]], *, live: bool) -> dict[str, Any]:
-    """Return the page's data: runs, each of which `describe` made, and their groups."""
+def payload(
+    runs: Sequence[Mapping[str, Any]], *, live: bool, studies: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return the page's data: runs, as `describe` makes them, their groups, and studies."""
     histories = [History(r["name"], r["env"], r["record"]["settings"], []) for r in runs]
     place = {id(history): i for i, history in enumerate(histories)}
     groups = grouped(histories) if histories else {}
@@ -52,6 +68,7 @@ def payload(runs: Sequence[Mapping[str, Any]], *, live: bool) -> dict[str, Any]:
             {"label": label, "runs": [place[id(member)] for member in members]}
             for label, members in groups.items()
         ],
+        "studies": list(studies),
         "live": live,
         "created": time.strftime("%Y-%m-%d %H:%M"),
         "version": metadata.version("posteriori"),

@@ -105,7 +105,7 @@ def command(record: Mapping[str, Any]) -> str:
     if words[:1] == ["train"]:
         words = _without(words, "--run-dir")
     else:
-        words = ["train", record["env"], *_options(record["settings"])]
+        words = ["train", record["env"], *options(record["settings"])]
     return shlex.join(["posteriori", *words])
 
 
@@ -118,7 +118,8 @@ def _without(words: list[str], option: str) -> list[str]:
     return kept_words
 
 
-def _options(settings: Mapping[str, Any]) -> list[str]:
+def options(settings: Mapping[str, Any]) -> list[str]:
+    """Return settings as options of `posteriori train`."""
     words = []
     for name, value in flat(dict(settings)).items():
         option = name.replace("_", "-")

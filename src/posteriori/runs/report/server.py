@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from posteriori.runs.folder import RunFolder
 from posteriori.runs.listing import find_runs
 from posteriori.runs.report.page import payload, render, to_json
 from posteriori.runs.report.run import describe
+from posteriori.runs.report.study import describe_study, is_study
 
 NEWEST = 20  # runs on the page: what more would be is too much for the eye and the browser
 
@@ -36,7 +38,8 @@ class Watched:
         """Return the page's data as JSON; a run that cannot be read now is left out."""
         with self._lock:
             found = [self._run(path) for path in find_runs(self.root)[: self.newest]]
-            return to_json(payload([run for run in found if run], live=True))
+            runs = [run for run in found if run]
+            return to_json(payload(runs, live=True, studies=self._studies()))
 
     def video(self, name: str) -> bytes | None:
         """Return a video that the data named; no other file can be asked for."""
@@ -55,6 +58,14 @@ class Watched:
             except (OSError, ValueError):
                 return before[1] if before else None
         return self._read[path][1]
+
+    def _studies(self) -> list[dict[str, Any]]:
+        """Return the studies in the folder, or the one that it is."""
+        made = []
+        for path in filter(is_study, (self.root, *sorted(self.root.iterdir()))):
+            with suppress(OSError, ValueError):
+                made.append(describe_study(path))
+        return made
 
     def _source(self, video: Path) -> str:
         stamp = hashlib.sha256(f"{video.resolve()} {_stamp(video)}".encode()).hexdigest()[:16]

@@ -65,11 +65,12 @@ function returnNote() {
 
 // Write everything that depends on the numbers.
 function fill() {
-  const envs = [...new Set(data.runs.map((run) => run.env))];
+  const envs = [...new Set([...data.studies, ...data.runs].map((one) => one.env))];
   document.title = `${envs.join(", ") || "no runs"} · Posteriori`;
   document.getElementById("title").textContent = envs.join(", ") || "No runs yet";
-  document.getElementById("made").textContent = `${data.runs.length} run${data.runs.length === 1 ? "" : "s"}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}`;
+  document.getElementById("made").textContent = `${counts()}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}`;
   const set = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(Boolean));
+  fillOnce("studies", () => data.studies.map(studySection), data.studies);
   set("cards", data.groups.map(card));
   set("run-table", runsTable());
   set("warnings", warningList());
@@ -78,6 +79,12 @@ function fill() {
   fillOnce("video", videoPanel, data.runs.map((run) => [run.path, run.videos.map(({ step }) => step), settings.hidden.has(run.path)]));
   fillOnce("origins", origins, data.runs.map((run) => run.path));
   redraw();
+}
+
+function counts() {
+  const of = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
+  const trials = totalOf(data.studies.map((study) => study.trials.length));
+  return trials ? `${of(trials, "trial")}, ${of(data.runs.length, "run")} shown` : of(data.runs.length, "run");
 }
 
 // Leave what a reader may have opened or started as it is, unless what it shows has changed.
@@ -93,6 +100,7 @@ function show(news) {
   const same = shape(news) === shape(data);
   data = news;
   document.body.classList.toggle("empty", !data.runs.length);
+  document.body.classList.toggle("studied", !!data.studies.length);
   if (!same) layOut();
   fill();
 }
@@ -108,6 +116,7 @@ function choose(name, value) {
 function theme(name) {
   if (name) document.documentElement.dataset.theme = name;
   remake();
+  remakeHistories();
 }
 
 function toolbar() {
@@ -143,4 +152,4 @@ async function news() {
 toolbar();
 const written = document.getElementById("data").textContent.trim();
 if (written) show(JSON.parse(written)); else news();
-window.posteriori = { plots, settings, choose, zoomTo, get data() { return data; } };
+window.posteriori = { plots, histories, settings, choose, zoomTo, get data() { return data; } };
