@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+TRANSLATED = [page.relative_to(DOCS / "ja") for page in sorted((DOCS / "ja").rglob("*.md"))]
 DERIVATIONS = [DOCS / "learn" / "derivation.md", DOCS / "ja" / "learn" / "derivation.md"]
 
 SETTINGS = {f.name for owner in (Mpo, Config) for f in dataclasses.fields(owner)} - {"mpo"}
@@ -162,6 +163,19 @@ def test_the_derivations_have_the_same_formulas() -> None:
     )
     assert english == japanese
     assert sum("tag" in formula for formula in english) == 11
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=str)
+def test_a_translation_has_what_the_page_has(page: Path) -> None:
+    """The same headings, pictures, and names of settings, metrics and commands."""
+    english, japanese = (
+        re.sub(r"```.*?```", "", (folder / page).read_text(), flags=re.S)
+        for folder in (DOCS, DOCS / "ja")
+    )
+    heads, codes, pictures = r"^(#+) ", r"`([^`\n]+)`", r"!\[[^\]]*\]\([./]*([^)]*)\)"
+    assert re.findall(heads, english, re.M) == re.findall(heads, japanese, re.M)
+    for names in (codes, pictures):
+        assert set(re.findall(names, english)) == set(re.findall(names, japanese))
 
 
 def test_the_settings_page_has_every_setting_once() -> None:

@@ -84,8 +84,8 @@ def test_an_unknown_id_is_answered_with_near_ones(backend: Any) -> None:
     )
     refused(
         ValueError,
-        "'Zork' is not. list_environments() gives what is.",
-        lambda: make_reference("Zork", num_envs=1),
+        "'Zork-v0' is not. `posteriori envs` lists what is.",
+        lambda: make_reference("Zork-v0", num_envs=1),
     )
 
 

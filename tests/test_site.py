@@ -1,21 +1,28 @@
 """The documentation's site: its checks, its notebook, and that it needs no other server."""
 
 import json
+import os
 import re
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import matplotlib
 import pytest
+from playwright.sync_api import sync_playwright
 
 import posteriori
 from posteriori import train
 
 DOCS = Path(__file__).parents[1] / "docs"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE = 120_000  # milliseconds: the machine may be busy
 NOTEBOOK = json.loads((DOCS / "learn" / "notebook.ipynb").read_text())
 CELLS = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+JAPANESE = sorted((DOCS / "ja").rglob("*.md"))
+bigrams = runpy.run_path(str(DOCS / "_extensions" / "bigrams.py"))
 problems = runpy.run_path(str(DOCS / "check_site.py"))["problems"]
 
 
@@ -55,6 +62,30 @@ def test_what_comes_from_another_server_is_a_problem(tag: str, tmp_path: Path) -
     address = "https://cdn.example.org/katex.js"
     site = write(tmp_path, one=tag.format(address))
     assert problems(site) == [f"one.html fetches {address}, which is not of this site"]
+
+
+def test_japanese_is_searched_by_pairs_of_characters() -> None:
+    words = bigrams["split"]("MPOの信頼領域は、KL/εとsigma_0。")
+    assert words == ["MPO", "の信", "信頼", "頼領", "領域", "域は", "KL", "ε", "と", "sigma_0"]
+    # What is asked for is found, wherever it stands in a run of characters.
+    assert set(bigrams["split"]("信頼領域")) <= set(words)
+
+
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium (Debian, Ubuntu: apt install chromium)"
+)
+def test_the_page_splits_a_query_as_the_index_is_split() -> None:
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]
+    texts = [page.read_text() for page in JAPANESE]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=sandbox, timeout=PATIENCE
+        )
+        page = browser.new_page()
+        page.add_script_tag(content=bigrams["JAVASCRIPT"])
+        split = page.evaluate("(texts) => texts.map(splitQuery)", texts)
+        browser.close()
+    assert split == [bigrams["split"](text) for text in texts]
 
 
 def test_the_fonts_of_the_formulas_are_in_the_repository() -> None:

@@ -1,4 +1,4 @@
-"""Show `NAME-dark.svg`, where it exists, in place of `NAME.svg` while the page is dark."""
+"""Show `NAME-dark.*`, where it exists, in place of the picture `NAME.*` while the page is dark."""
 
 from pathlib import Path
 

@@ -10,6 +10,9 @@ from sphinx.config import Config
 ENGLISH = Path(__file__).parents[1]
 JAPANESE = ENGLISH / "ja"
 WIDE = "[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]"  # kana, kanji and their punctuation
+NARROW = r"(?!\d+\. )[0-9A-Za-z]"  # a letter or digit that begins no item of a list
+BREAKS = re.compile(f"(?<={WIDE})\n *(?={WIDE}|{NARROW})|(?<=[0-9A-Za-z])\n *(?={WIDE})")
+FENCED = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 
 
 def setup(app: Sphinx) -> dict:
@@ -29,7 +32,9 @@ def _drop_own_inventory(_app: Sphinx, config: Config) -> None:
 def _join_lines(app: Sphinx, _docname: str, source: list[str]) -> None:
     """Japanese has no spaces between words, but HTML makes one of a line's end."""
     if app.config.language == "ja":
-        source[0] = re.sub(f"(?<={WIDE})\n(?={WIDE})", "", source[0])
+        text_and_code = FENCED.split(source[0])
+        text_and_code[::2] = [BREAKS.sub("", text) for text in text_and_code[::2]]
+        source[0] = "".join(text_and_code)
 
 
 def _find_the_way(_app: Sphinx, document: nodes.document, docname: str) -> None:

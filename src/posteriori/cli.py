@@ -30,12 +30,14 @@ Log = Annotated[
 ]
 Preset = Literal["default", "tutorial"]
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
-DESCRIPTION = (
-    "Train continuous-control policies with MPO. Begin with `posteriori train Pendulum-v1 --steps "
-    "20000`, a minute or two; its last lines say what can follow. `--version` tells the version, "
-    "and `--tyro-write-completion bash FILE` writes a completion script for a shell (bash, zsh or "
-    "tcsh)."
-)
+DESCRIPTION = """Train continuous-control policies with MPO.
+
+Begin with `posteriori train Pendulum-v1 --steps 20000`, a minute or two; its last
+lines say what can follow. `posteriori COMMAND --help` has the options of a command.
+
+With `--version` it tells its version; `--tyro-write-completion bash FILE` writes a completion
+script for a shell (bash, zsh or tcsh).
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

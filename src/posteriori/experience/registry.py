@@ -132,8 +132,9 @@ def is_newest(env_id: str) -> bool:
 
 
 def _unknown(env_id: str) -> str:
-    near = difflib.get_close_matches(env_id, {*gym.registry, *envpool.ids()}, n=3)
-    cure = f"Did you mean {' or '.join(near)}?" if near else "list_environments() gives what is."
+    known = {*gym.registry, *envpool.ids()}
+    near = difflib.get_close_matches(env_id, known, n=3, cutoff=0.7)  # `-v0` alone is not near
+    cure = f"Did you mean {' or '.join(near)}?" if near else "`posteriori envs` lists what is."
     return (
         f"env must be a registered environment id, but {env_id!r} is not. {cure} "
         "An id of another package needs its module in front, as in 'package:Name-v0'."

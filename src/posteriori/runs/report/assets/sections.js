@@ -111,7 +111,7 @@ function warningList() {
   return el("details", { class: "panel warnings", open: rows.length <= 6 },
     el("summary", {}, `${rows.length} health warning${rows.length > 1 ? "s" : ""}`, el("span", { class: "faint" }, " dotted lines in the plots")),
     el("table", {}, rows.map((row) => el("tr", {}, el("td", { class: "number" }, row.step.toLocaleString("en")),
-      el("td", {}, swatch(row.group), row.run.name), el("td", {}, row.text)))));
+      el("td", { class: "name" }, swatch(row.group), row.run.name), el("td", {}, row.text.replaceAll("`", ""))))));
 }
 
 // The video of a run, beside the curve; several are chosen from.
