@@ -20,10 +20,11 @@ from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
 from posteriori.runs.arrays import unflatten
-from posteriori.runs.assemble import TorsoFactory, assemble, spaces
+from posteriori.runs.assemble import TorsoFactory, assemble, sizes, spaces
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
+from posteriori.runs.memory import TooLarge, check_policy
 from posteriori.runs.notices import warn
 
 if TYPE_CHECKING:
@@ -202,13 +203,17 @@ def load_policy(
     Raises:
         FileNotFoundError: If it is no run's folder.
         CheckpointError: If there is no checkpoint, or it is damaged or of other settings.
+        TooLarge: If the networks need more memory than the machine has.
     """
     folder = RunFolder.open(run_dir)
     name, config = folder.read_config()
     part = "best" if best else "policy"
     parts, meta = checkpoint.newest_good(folder.checkpoints, partial(checkpoint.read, only=part))
     try:
+        check_policy(config, *sizes(meta["spaces"]))
         observation_space, action_space = spaces(meta["spaces"])
+    except TooLarge:
+        raise
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
     agent = assemble(config, observation_space, action_space, name, torso)
