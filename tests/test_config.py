@@ -103,7 +103,7 @@ def test_an_algorithm_of_another_type_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"widths": (64, 0)}, "widths must be greater than 0 and finite, but it is (64, 0)."),
+        ({"widths": (64, 0)}, "widths must be from 1 to 9007199254740992, but it is (64, 0)."),
         ({"discount": 1.01}, "discount must be from 0 to 1, but it is 1.01."),
         ({"noise_exponent": 2.5}, "noise_exponent must be from 0 to 2, but it is 2.5."),
         ({"support_points": 1}, "support_points must be from 2 to 10001, but it is 1."),

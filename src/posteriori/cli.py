@@ -204,9 +204,11 @@ def _train(
 ) -> None:
     from posteriori.runs.config import check
     from posteriori.runs.folder import RunFolder, default_path
+    from posteriori.runs.memory import check_run
     from posteriori.runs.run import train
 
     check(config)  # before a run is announced
+    check_run(config)
     folder = RunFolder(run_dir or default_path(env, config.seed))
     start = partial(train, env, config=config, run_dir=folder.path)
     _follow(start, folder, env, config, log=log, quiet=quiet)

@@ -10,13 +10,14 @@ empty, doubled, or of another checkpoint. What is then loaded must be a checkpoi
 it, bit for bit; where it is not the newest, or lacks rows of replay or of metrics, a warning must
 have said so. *Forgery* is damage with right checksums: other values, types, shapes, names. It may
 be loaded where it makes sense, but nothing may fail with anything but the library's own message.
+A *demand* is a forgery that asks for more memory than any machine has: it must be refused before
+any of it is taken, which a limit on the process sees to.
 """
 
 import argparse
 import contextlib
-import hashlib
-import json
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -24,26 +25,27 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load, save
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from harm import DAMAGE, FORGERY, forge_demand
 from small_runs import Counting, replay, small_run
 
-from posteriori import cli
+from posteriori import cli, load_policy
 from posteriori.experience.envs import make_vector
 from posteriori.runs import checkpoint
 from posteriori.runs.assemble import assemble
-from posteriori.runs.config import fingerprint
-from posteriori.runs.folder import RunFolder, canonical, seal, trusted
+from posteriori.runs.config import Config, fingerprint
+from posteriori.runs.folder import RunFolder, trusted
 from posteriori.runs.gathering import Gathering
 from posteriori.runs.learner import Learner
+from posteriori.runs.memory import check_run
 from posteriori.runs.notices import RunWarning
 from posteriori.runs.restoring import newest_saved
 from posteriori.runs.saving import restore
@@ -51,6 +53,7 @@ from posteriori.runs.segments import Segments
 from posteriori.runs.sinks import JsonLines, check_mark, read_rows
 
 SECONDS = 10.0  # of processor time that a case may take; a sound folder takes some 20 ms
+MORE = 4 * 2**30  # bytes of address space that a case may take
 SETTINGS: dict[str, Any] = {
     "steps": 120,
     "learning_starts": 10_000,
@@ -84,10 +87,11 @@ class Original:
         }
         self.newest = max(self.checkpoints)
 
-    def loop(self) -> Any:
-        """Return as much of a training loop as a restored one needs."""
+    def loop(self, config: Config) -> Any:
+        """Return as much of a training loop, of some settings, as a restored one needs."""
+        check_run(config, 3, self.agent.actions.size)
         self.learner.restore(self.first)
-        gathering = Gathering(self.config, self.envs, self.agent.actions.size, seed=0)
+        gathering = Gathering(config, self.envs, self.agent.actions.size, seed=0)
         return SimpleNamespace(
             name="Counting",
             envs=self.envs,
@@ -105,7 +109,7 @@ def resume(original: Original, path: Path) -> tuple[Any, list[dict[str, Any]]]:
     name, config = folder.read_config()
     trusted(name, None, folder.record)
     saved = newest_saved(folder.checkpoints, fingerprint(config))
-    loop = original.loop()
+    loop = original.loop(config)
     restore(loop, saved, seed=1)
     check_mark(folder.metrics, saved.meta["metrics"])
     sink = JsonLines(folder.metrics, resume_step=saved.meta["steps"])
@@ -154,184 +158,17 @@ def wrong_replay(ring: Any, saved: dict[str, NDArray], told: list[str]) -> str:
     return ""
 
 
-# --- Damage ----------------------------------------------------------------------------------
-
-
-def files(folder: Path, rng: random.Random) -> Path:
-    """Choose a file that loading reads."""
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and p.parent.name != "tensorboard")
-    return rng.choice([p for p in found if p.name not in (".lock", "final.json")])
-
-
-def flip(folder: Path, rng: random.Random) -> None:
-    """Flip a few bits of a file."""
-    path = files(folder, rng)
-    data = bytearray(path.read_bytes())
-    for _ in range(rng.choice([1, 1, 1, 2, 8])):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    rewrite(path, bytes(data))
-
-
-def cut(folder: Path, rng: random.Random) -> None:
-    """Leave the beginning of a file."""
-    path = files(folder, rng)
-    rewrite(path, path.read_bytes()[: rng.randrange(path.stat().st_size)])
-
-
-def blank(folder: Path, rng: random.Random) -> None:
-    """Overwrite a stretch of a file with zeros, or with noise."""
-    path = files(folder, rng)
-    data = bytearray(path.read_bytes())
-    at, size = rng.randrange(len(data)), rng.randrange(1, 600)
-    size = min(size, len(data) - at)
-    data[at : at + size] = bytes(size) if rng.random() < 0.5 else rng.randbytes(size)
-    rewrite(path, bytes(data))
-
-
-def insert(folder: Path, rng: random.Random) -> None:
-    """Double a stretch of a file, or add to its end."""
-    path = files(folder, rng)
-    data = path.read_bytes()
-    at = rng.randrange(len(data))
-    extra = data[at : at + rng.randrange(1, 300)] if rng.random() < 0.5 else rng.randbytes(30)
-    rewrite(path, data[:at] + extra + data[at:] if rng.random() < 0.7 else data + extra)
-
-
-def remove(folder: Path, rng: random.Random) -> None:
-    """Remove a file, or a folder."""
-    path = files(folder, rng)
-    if rng.random() < 0.2 and path.parent != folder:
-        shutil.rmtree(path.parent)
-    else:
-        path.unlink()
-
-
-def replace(folder: Path, rng: random.Random) -> None:
-    """Put something else in a file's place: nothing, a folder, a link to nowhere or to itself."""
-    path = files(folder, rng)
-    path.unlink()
-    rng.choice(
-        [
-            path.touch,
-            path.mkdir,
-            lambda: path.symlink_to("nowhere"),
-            lambda: path.symlink_to(path.name),
-        ]
-    )()
-
-
-def mix(folder: Path, rng: random.Random) -> None:
-    """Put another of the run's files in a file's place."""
-    path, other = files(folder, rng), files(folder, rng)
-    rewrite(path, other.read_bytes())
-
-
-def rename(folder: Path, rng: random.Random) -> None:
-    """Give a checkpoint the name of another step."""
-    path = rng.choice(checkpoint.newest_first(folder / "checkpoints"))
-    path.rename(path.with_name(f"{rng.choice([0, 1, 119, 121, 10**9]):010d}"))
-
-
-def rewrite(path: Path, data: bytes) -> None:
-    """Write a file in its place, so that whatever is linked to it is harmed as well."""
-    with path.open("r+b") as file:
-        file.write(data)
-        file.truncate()
-
-
-DAMAGE = (flip, flip, flip, cut, cut, blank, insert, remove, replace, mix, rename)
-
-
-# --- Forgery ---------------------------------------------------------------------------------
-
-VALUES: list[Any] = [None, True, -1, 0, 3, 2**70, 1.5, float("nan"), "", "x", "../x", [], [[]], {}]
-ARRAYS: list[Callable[[NDArray], NDArray]] = [
-    lambda a: a.astype(np.float64),
-    lambda a: a.astype(np.int8),
-    lambda a: a[..., None],
-    lambda a: a.ravel()[:-1],
-    lambda a: np.full_like(a, -1) if a.dtype != bool else ~a,
-    lambda a: np.full_like(a, np.nan) if a.dtype.kind == "f" else np.zeros_like(a),
-    lambda a: np.full_like(a, 127) if a.dtype.kind in "iu" else a * 0,
-]
-
-
-def forge_meta(folder: Path, rng: random.Random) -> None:
-    """Change a value somewhere in a meta.json, with its checksum."""
-    path = rng.choice(checkpoint.newest_first(folder / "checkpoints")) / "meta.json"
-    meta = json.loads(path.read_bytes())
-    change(meta, rng)
-    reseal(path, meta)
-
-
-def forge_config(folder: Path, rng: random.Random) -> None:
-    """Change a value somewhere in the config.json, with its checksum."""
-    path = folder / "config.json"
-    record = json.loads(path.read_bytes())
-    change(record, rng)
-    with contextlib.suppress(KeyError):
-        record["sha256"] = seal(record["env"], record["settings"])
-    rewrite(path, json.dumps(record).encode())
-
-
-def forge_arrays(folder: Path, rng: random.Random) -> None:
-    """Change, drop or rename an array of a part, with the part's checksum."""
-    for step in checkpoint.newest_first(folder / "checkpoints"):
-        path = rng.choice(sorted(step.glob("*.safetensors")))
-        arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
-        name = rng.choice(sorted(arrays))
-        array = arrays.pop(name)
-        kind = rng.random()
-        if kind > 0.3:
-            arrays[name] = np.asarray(rng.choice(ARRAYS)(array), order="C")
-        elif kind > 0.2:
-            arrays[name[::-1]] = array
-        data = save(arrays) if rng.random() < 0.95 else rng.randbytes(80)
-        path.unlink()  # not what other checkpoints link to
-        path.write_bytes(data)
-        meta = json.loads((step / "meta.json").read_bytes())
-        meta["parts"][path.stem] = hashlib.sha256(data).hexdigest()
-        reseal(step / "meta.json", meta)
-        if rng.random() < 0.3:
-            break
-
-
-def change(tree: Any, rng: random.Random) -> None:
-    """Replace, drop or add a value at a random place of a JSON object."""
-    while True:
-        keys = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
-        key = rng.choice(keys)
-        if isinstance(tree[key], dict | list) and tree[key] and rng.random() < 0.7:
-            tree = tree[key]
-            continue
-        break
-    kind = rng.random()
-    if kind < 0.15:
-        del tree[key]
-    elif kind < 0.25 and isinstance(tree, dict):
-        tree["added"] = rng.choice(VALUES)
-    else:
-        tree[key] = rng.choice(VALUES)
-
-
-def reseal(path: Path, meta: dict[str, Any]) -> None:
-    """Write a meta.json with the checksum that its content has now."""
-    meta.pop("sha256", None)
-    sha256 = hashlib.sha256(canonical(meta)).hexdigest()
-    rewrite(path, json.dumps(meta | {"sha256": sha256}).encode())
-
-
-FORGERY = (forge_meta, forge_meta, forge_config, forge_arrays)
-
-
 # --- Cases -----------------------------------------------------------------------------------
 
 
 def case(original: Original, folder: Path, seed: int) -> tuple[str, str]:
-    """Harm a copy of the run; return what was done, and how it ended. Raises if it is a fault."""
+    """Harm a copy of the run; return the kind of harm, and how it ended. Raises if at fault."""
     rng = random.Random(seed)
-    forged = rng.random() < 0.25
+    kind = rng.choices(["damage", "forgery", "demand"], [72, 25, 3])[0]
+    forged = kind != "damage"
     harms = [rng.choice(FORGERY if forged else DAMAGE) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+    if kind == "demand":
+        harms = [forge_demand]
     copy(original.path, folder)
     for harm in harms:
         with contextlib.suppress(Exception):  # what one has removed cannot be harmed again
@@ -340,17 +177,20 @@ def case(original: Original, folder: Path, seed: int) -> tuple[str, str]:
     with warnings.catch_warnings(record=True) as caught, limited():
         warnings.simplefilter("always")
         try:
+            if kind == "demand" and rng.random() < 0.2:
+                load_policy(folder)  # some of what is too much for a run is no matter for a policy
             loop, rows = resume(original, folder)
         except Exception as error:
             if not cli._is_told(error):
                 raise
-            return what, "refused"
+            return kind, "refused"
     told = [str(w.message) for w in caught if issubclass(w.category, RunWarning)]
     other = [w for w in caught if not issubclass(w.category, RunWarning)]
     assert not other, f"another warning: {other[0].message}"
+    assert kind != "demand", "more memory than there is was not refused"
     if not forged and (problem := wrong(original, loop, rows, told)):
         raise AssertionError(f"silent acceptance after {what}: {problem} (warnings: {told})")
-    return what, "loaded with a warning" if told else "loaded"
+    return kind, "loaded with a warning" if told else "loaded"
 
 
 def copy(run: Path, folder: Path) -> None:
@@ -370,11 +210,14 @@ def copy(run: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def limited() -> Iterator[None]:
-    """Raise where a case takes too much processor time."""
+    """Raise where a case takes too much processor time, or too much memory."""
 
     def stop(*_: object) -> None:
         raise Hang(f"more than {SECONDS} s")
 
+    memory = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MORE, memory[1]))
     before = signal.signal(signal.SIGVTALRM, stop)
     signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
     try:
@@ -382,6 +225,7 @@ def limited() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, memory)
 
 
 def fuzz(cases: int, first: int, scratch: Path) -> tuple[Counter[str], list[str]]:
@@ -389,8 +233,8 @@ def fuzz(cases: int, first: int, scratch: Path) -> tuple[Counter[str], list[str]
     original, ends, faults = Original(scratch / "run"), Counter(), []
     for seed in range(first, first + cases):
         try:
-            what, end = case(original, scratch / "copy", seed)
-            ends[f"{'forgery' if 'forge' in what else 'damage'}: {end}"] += 1
+            kind, end = case(original, scratch / "copy", seed)
+            ends[f"{kind}: {end}"] += 1
         except (Exception, Hang) as fault:
             faults.append(f"seed {seed}: {fault!r}\n{traceback.format_exc()}")
     original.envs.close()

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
+MOST = 1_000_000  # entries of an observation, or actions to choose from: more is a mistake
 _FLAT = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
 
 
@@ -137,10 +138,17 @@ def check_spaces(observation_space: gym.Space, action_space: gym.Space, name: st
     """
     for part in _parts(observation_space):
         _check_observation(part, name)
-    if spaces.flatdim(observation_space) == 0:
+    size = spaces.flatdim(observation_space)
+    if size == 0:
         raise ValueError(
             f"Observations must have at least one number, but {name} has {observation_space}. "
             "Add what the policy should see to its observation_space."
+        )
+    if size > MOST:
+        raise ValueError(
+            f"Observations must be of at most {MOST:,} numbers once flat, where Discrete has one "
+            f"for each value, but those of {name} are of {size:,}: {observation_space}. Wrap it in "
+            "gymnasium.wrappers.TransformObservation to return fewer."
         )
     _check_action(action_space, name)
 
@@ -168,6 +176,11 @@ def _check_observation(part: gym.Space, name: str) -> None:
 
 def _check_action(space: gym.Space, name: str) -> None:
     if isinstance(space, spaces.Discrete):
+        if space.n > MOST:
+            raise ValueError(
+                f"There must be at most {MOST:,} actions, but {name} has {space}. Wrap it in "
+                "gymnasium.wrappers.TransformAction to choose among fewer."
+            )
         return
     if not isinstance(space, spaces.Box) or not np.issubdtype(np.dtype(space.dtype), np.floating):
         raise ValueError(

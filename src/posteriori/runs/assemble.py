@@ -91,6 +91,12 @@ def describe(observation_space: gym.Space, action_space: gym.Space) -> dict:
     return {"observation": flat_size(observation_space), "action": action}
 
 
+def sizes(description: dict) -> tuple[int, int]:
+    """Return the entries of an observation and of an action of a description."""
+    action = description["action"]
+    return description["observation"], action["n"] if "n" in action else len(action["low"])
+
+
 def spaces(description: dict) -> tuple[gym.Space, gym.Space]:
     """Return the spaces of a description."""
     action = description["action"]

@@ -203,15 +203,18 @@ def _check_range(name: str, value: object, usual: object, choices: tuple) -> Non
     lowest, highest = _RANGES.get(name, (None, math.inf))
     for x in value if isinstance(value, tuple) else (value,):
         assert isinstance(x, int | float)
-        if lowest is None:
+        if lowest is None and isinstance(usual, float):
             fits, bound = 0 < x < highest, "greater than 0 and finite"
+        elif lowest is None:
+            fits, bound = 1 <= x <= _LARGEST, f"from 1 to {_LARGEST}"
         else:
             fits, bound = lowest <= x <= highest, f"from {lowest} to {highest}"
         if not fits and not isinstance(x, bool):
             raise ValueError(f"{name} must be {bound}, but it is {value}. Its default is {usual}.")
 
 
-# What may be 0 or must not be large; all other numbers are greater than 0 and finite.
+# What may be 0 or must not be large. Other numbers are greater than 0: counts up to 2^53, which
+# a float still tells from its neighbours, the rest finite.
 _LARGEST = 2**53
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),

@@ -19,10 +19,11 @@ from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
 from posteriori.runs.arrays import fill
-from posteriori.runs.assemble import Agent, TorsoFactory, assemble, spaces
+from posteriori.runs.assemble import Agent, TorsoFactory, assemble, sizes, spaces
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
+from posteriori.runs.memory import TooLarge, check_policy
 from posteriori.runs.notices import warn
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def load_policy(
     Raises:
         FileNotFoundError: If it is no run's folder.
         CheckpointError: If there is no checkpoint, or it is damaged or of other settings.
+        TooLarge: If the networks need more memory than the machine has.
     """
     folder = RunFolder.open(run_dir)
     part = "best" if best else "policy"
@@ -223,10 +225,14 @@ def stored_agent(
 
     Raises:
         CheckpointError: If `meta` describes no spaces.
+        TooLarge: If the networks need more memory than the machine has.
     """
     name, config = folder.read_config()
     try:
+        check_policy(config, *sizes(meta["spaces"]))
         observation_space, action_space = spaces(meta["spaces"])
+    except TooLarge:
+        raise
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
     agent = assemble(config, observation_space, action_space, name, torso)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
 from posteriori.experience.faults import Patience
+from posteriori.experience.spaces import flat_size
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import artifacts
@@ -25,6 +26,7 @@ from posteriori.runs.gathering import Gathering, Progress
 from posteriori.runs.health import Health
 from posteriori.runs.journal import Journal
 from posteriori.runs.learner import Learner
+from posteriori.runs.memory import check_run
 from posteriori.runs.notices import warn
 from posteriori.runs.saving import save
 from posteriori.runs.segments import Segments
@@ -57,13 +59,14 @@ class Loop:
         seed: int,
     ):
         self.patience = Patience(config.env_restarts, config.env_timeout)
+        check_run(config)
         envs = make_vector(
             env, num_envs=config.envs, seed=seed, backend=config.backend, patience=self.patience
         )
         self.name = environment_name(env)
-        agent = assemble(
-            config, envs.single_observation_space, envs.single_action_space, self.name, torso
-        )
+        spaces = envs.single_observation_space, envs.single_action_space
+        check_run(config, *map(flat_size, spaces))
+        agent = assemble(config, *spaces, self.name, torso)
         self.config = config
         self.envs = envs
         self.evaluation_env = env if evaluation_env is None else evaluation_env

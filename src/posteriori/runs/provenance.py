@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from posteriori.runs.memory import machine_memory
+
 _PACKAGES = (
     "posteriori",
     "jax",
@@ -59,11 +61,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _hardware() -> dict[str, Any]:
     import jax  # here, so that reading a record does not wait for it
 
+    memory = machine_memory()
     return {
         "platform": platform.platform(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": None if memory is None else round(memory / 2**30, 1),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
     }
 
@@ -79,11 +82,3 @@ def _cpu() -> str:
     if not {"model name", "cpu family", "model"} <= said.keys():  # not on ARM
         return said.get("model name", platform.processor())
     return f"{said['model name']} (family {said['cpu family']}, model {said['model']})"
-
-
-def _memory_gib() -> float | None:
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    return round(size / 2**30, 1)
