@@ -68,7 +68,7 @@ function fill() {
   const envs = [...new Set(data.runs.map((run) => run.env))];
   document.title = `${envs.join(", ") || "no runs"} · Posteriori`;
   document.getElementById("title").textContent = envs.join(", ") || "No runs yet";
-  document.getElementById("made").textContent = `${data.runs.length} run${data.runs.length === 1 ? "" : "s"}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}`;
+  document.getElementById("made").textContent = !data.runs.length ? "They appear here as soon as posteriori train has started them." : `${data.runs.length} run${data.runs.length === 1 ? "" : "s"}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}`;
   const set = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(Boolean));
   set("cards", data.groups.map(card));
   set("run-table", runsTable());
@@ -92,7 +92,7 @@ function show(news) {
   const shape = (of) => JSON.stringify([of.groups, of.runs.map((run) => Object.keys(run.series))]);
   const same = shape(news) === shape(data);
   data = news;
-  document.body.classList.toggle("empty", !data.runs.length);
+  document.body.classList.toggle("no-runs", !data.runs.length);
   if (!same) layOut();
   fill();
 }
