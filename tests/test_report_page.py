@@ -1,5 +1,6 @@
 """The report in a browser: it opens without an error, shows the data's points, and can be used."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,7 +53,12 @@ def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("page")
     runs = [make_run(folder / f"s{seed}", seed=seed, level=100.0 * seed) for seed in range(2)]
     runs.append(make_run(folder / "n", n_step=5, level=60.0))
-    (runs[2] / "warnings.jsonl").write_text('{"step": 5000, "name": "kl", "text": "<b>far</b>"}\n')
+    text = "`kl` is <b>far</b>. Likely cause: steps. Try: others."
+    notice = {"step": 5000, "name": "kl-runaway", "text": text}
+    (runs[2] / "warnings.jsonl").write_text(json.dumps(notice) + "\n")
+    (runs[2] / "videos").mkdir()
+    for name in ("videos/0000010000", "videos/0000020000", "video"):
+        (runs[2] / f"{name}.mp4").write_bytes(b"no video")
     with opened(browser, report(runs, folder / "report.html")) as made:
         made.wait_for_function("posteriori.plots.get('return').chart")
         yield made
@@ -183,7 +189,26 @@ def test_headlines_settings_and_warnings_are_there(page: Page) -> None:
     assert "100.0" in cards[0]  # the mean of the final scores 50 and 150
     assert "1 warning" in cards[1]
     assert page.inner_text(".differs").split() == ["n_step", "3", "5"]
-    assert "<b>far</b>" in page.inner_text("#warnings")
+    lines = page.inner_text("#warnings .warning").splitlines()
+    assert [line.strip() for line in lines if line.strip()] == [
+        "kl-runawayn, step 5,000",
+        "kl is <b>far</b>.",
+        "Likely cause: steps.",
+        "Try: others.",
+    ]
+    assert page.inner_text("#warnings code") == "kl"
+
+
+def test_videos_are_in_the_order_of_their_steps_and_the_chosen_one_stays(page: Page) -> None:
+    names = page.locator("#video option").all_inner_texts()
+    assert names == ["n, after 10,000 steps", "n, after 20,000 steps", "n, at the end"]
+    choice, on = page.locator("#video select"), page.get_by_label("next video")
+    assert (choice.input_value(), on.is_disabled()) == ("2", True)
+    page.get_by_label("video before").click()
+    page.evaluate("document.getElementById('video').dataset.of = ''; fill()")  # as news do
+    assert (choice.input_value(), on.is_disabled()) == ("1", False)
+    on.click()
+    assert choice.input_value() == "2"
 
 
 def test_the_page_fits_a_phone(page: Page) -> None:

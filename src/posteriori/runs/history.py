@@ -21,6 +21,7 @@ INCIDENTAL = {
     "final_episodes",
     "checkpoint_every",
     "video_every",
+    "video_overlay",
     "pictures",
 }
 

@@ -68,7 +68,9 @@ function fill() {
   const envs = [...new Set([...data.studies, ...data.runs].map((one) => one.env))];
   document.title = `${envs.join(", ") || "no runs"} · Posteriori`;
   document.getElementById("title").textContent = envs.join(", ") || "No runs yet";
-  document.getElementById("made").textContent = `${counts()}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}`;
+  const they = "They appear here as soon as posteriori train has started them.";
+  const any = data.runs.length || data.studies.length;
+  document.getElementById("made").textContent = any ? `${counts()}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}` : they;
   const set = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(Boolean));
   fillOnce("studies", () => data.studies.map(studySection), data.studies);
   set("cards", data.groups.map(card));
@@ -99,7 +101,7 @@ function show(news) {
   const shape = (of) => JSON.stringify([of.groups, of.runs.map((run) => Object.keys(run.series))]);
   const same = shape(news) === shape(data);
   data = news;
-  document.body.classList.toggle("empty", !data.runs.length);
+  document.body.classList.toggle("no-runs", !data.runs.length);
   document.body.classList.toggle("studied", !!data.studies.length);
   if (!same) layOut();
   fill();

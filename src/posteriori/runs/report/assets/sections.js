@@ -72,7 +72,7 @@ function runRow(group, run) {
   const state = el("span", { class: `chip ${STATES[run.state]}`, title: run.text }, run.state);
   const cells = [box, [swatch(group), run.name], run.seed, state,
     [bar, ` ${compact(run.step)} / ${compact(run.total)}`], number(last(run, "evaluation/mean")),
-    number(last(run, "evaluation/best")), number(run.final?.mean), clock(run.seconds), run.record.started];
+    number(last(run, "evaluation/best")), number(run.final?.mean), clock(run.seconds), minute(run.record.started)];
   return el("tr", {}, cells.map((cell) => el("td", {}, cell ?? "–")));
 }
 
@@ -110,25 +110,35 @@ function warningList() {
   rows.sort((a, b) => a.step - b.step);
   return el("details", { class: "panel warnings", open: rows.length <= 6 },
     el("summary", {}, `${rows.length} health warning${rows.length > 1 ? "s" : ""}`, el("span", { class: "faint" }, " dotted lines in the plots")),
-    el("table", {}, rows.map((row) => el("tr", {}, el("td", { class: "number" }, row.step.toLocaleString("en")),
-      el("td", { class: "name" }, swatch(row.group), row.run.name), el("td", {}, row.text.replaceAll("`", ""))))));
+    rows.map((row) => el("div", { class: "warning" },
+      el("div", {}, el("b", {}, row.name), el("span", { class: "faint" }, swatch(row.group), `${row.run.name}, step ${row.step.toLocaleString("en")}`)),
+      row.text.split(/ (?=Likely cause: |Try: )/).map((part) => el("div", {}, marked(part))))));
 }
 
-// The video of a run, beside the curve; several are chosen from.
+// The videos of runs in the order of their steps, beside the curve; what a reader has chosen stays.
 function videoPanel() {
-  const found = shownGroups().flatMap((group) => shownRuns(group).flatMap((run) => run.videos.map((video) => ({ group, run, ...video }))));
+  const found = shownGroups().flatMap((group) => shownRuns(group).flatMap((run) => run.videos.map((video) => ({ run, ...video }))));
   if (!found.length) return null;
-  const player = el("video", { controls: true, muted: true, loop: true, playsinline: true, preload: "metadata" });
   const names = found.map(({ run, step }) => `${data.runs.length > 1 ? `${run.name}, ` : ""}${step === null ? "at the end" : `after ${step.toLocaleString("en")} steps`}`);
-  const choice = el("select", { "aria-label": "video", onchange: () => play() }, names.map((name, i) => el("option", { value: i }, name)));
-  const play = () => {
-    player.src = found[choice.value].src;
-    settings.video = player.src;
+  const player = el("video", { controls: true, muted: true, loop: true, playsinline: true, preload: "metadata" });
+  const choice = el("select", { "aria-label": "video", onchange: () => pick(Number(choice.value)) }, names.map((name, i) => el("option", { value: i }, name)));
+  const arrow = (text, label, by) => el("button", { type: "button", "aria-label": label, title: label, onclick: () => pick(Number(choice.value) + by) }, text);
+  const back = arrow("‹", "video before", -1), on = arrow("›", "next video", 1);
+  const mark = ({ run, step }) => `${run.path} ${step}`;
+  const show = (i) => {
+    choice.value = i;
+    back.disabled = i === 0;
+    on.disabled = i === found.length - 1;
+    player.src = found[i].src;
   };
-  const ends = found.map(({ step }) => step === null);
-  choice.value = ends.includes(true) ? ends.lastIndexOf(true) : found.length - 1;
-  play();
-  return el("figure", { class: "panel video" }, el("div", { class: "panel-head" }, el("h3", {}, "The policy, greedy"), choice), player);
+  const pick = (i) => {
+    settings.video = mark(found[i]);
+    show(i);
+    player.play().catch(() => {}); // a browser may want a click on the video itself
+  };
+  const chosen = found.findIndex((video) => mark(video) === settings.video), ends = found.map(({ step }) => step === null);
+  show(chosen >= 0 ? chosen : ends.includes(true) ? ends.lastIndexOf(true) : found.length - 1);
+  return el("figure", { class: "panel video" }, el("div", { class: "panel-head" }, el("h3", {}, "The policy, greedy"), el("span", { class: "pick" }, back, choice, on)), player);
 }
 
 // Settings as rows, groups as columns; those that differ first.

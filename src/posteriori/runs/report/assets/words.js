@@ -26,6 +26,12 @@ function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(all % 60)}` : `${minutes}:${two(all % 60)}`;
 }
 
+// A time as config.json has it, to the minute.
+const minute = (time) => time?.slice(0, 16).replace("T", " ");
+
+// What stands between backticks is code.
+const marked = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", {}, part) : part));
+
 const axisText = (value) =>
   settings.axis === "seconds" ? clock(value) : compact(Math.round(value));
 
