@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import io
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -57,8 +59,10 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """A `train` that trains less, and once for each environment."""
     runs: dict[str, Run] = {}
 
-    def shortened(env: str, **settings: object) -> Run:
-        assert set(settings) <= SETTINGS
+    def shortened(env: str, **settings: Any) -> Run:
+        for sink in settings.pop("sinks", []):
+            sink(1000, {"evaluation/mean": np.float32(1.5)})
+        assert set(settings) <= SETTINGS | {"config"}
         if env not in runs:
             folder = tmp_path_factory.mktemp("runs") / env
             runs[env] = train(env, run_dir=folder, **SHORT)
@@ -85,9 +89,14 @@ def test_the_python_of_a_page_runs(
     """One block after the other, in one namespace."""
     monkeypatch.setattr(posteriori, "train", short)
     monkeypatch.setattr(posteriori, "tune", tuned)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow := MagicMock())  # not among our dependencies
     names: dict[str, Any] = {}
     for block in python(page):
         exec(compile(block, str(page), "exec"), names)
+    if page.name == "trackers.md":
+        mlflow.log_metrics.assert_called_with({"evaluation/mean": 1.5}, step=1000)
+        ((parameters,), _) = mlflow.log_params.call_args
+        assert parameters["epsilon"] == 0.1
     if page.name == "README.md":
         assert names["run"].final.episodes == 100
         assert -16.3 <= float(names["reward"]) <= 0.0  # the bounds that Gymnasium documents
