@@ -15,7 +15,7 @@ LOCK := pyproject.toml uv.lock .ci/bootstrap
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev train test test-slow torture test-oldest test-newest \
-	lint format lock docs figures notebook clean
+	lint format lock docs figures screenshots notebook clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/##/' | awk -F '##' '{printf "make %-12s%s\n", $$1, $$2}'
@@ -71,6 +71,10 @@ docs: .venv/.installed-docs  ## Build the documentation into site/, warnings as 
 
 figures: .venv/.installed-dev  ## Draw the figures of the derivation again
 	.venv/bin/python docs/make_figures.py
+
+screenshots: .venv/.installed-dev  ## Train three pendulums and photograph their report again (needs Chromium)
+	rm -rf build/screenshots
+	.venv/bin/python docs/make_screenshots.py
 
 notebook: .venv/.installed-docs  ## Run the notebook and keep its outputs
 	.venv/bin/python docs/run_notebook.py docs/learn/notebook.ipynb

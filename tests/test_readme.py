@@ -199,6 +199,23 @@ def test_the_settings_page_has_every_setting_once() -> None:
             assert note["source"]
 
 
+def test_every_setting_is_explained_in_japanese() -> None:
+    """In the same order, a unit where there is one, and with the names that the English has."""
+    english, japanese = (
+        tomllib.loads((folder / "settings.toml").read_text()) for folder in (DOCS, DOCS / "ja")
+    )
+    order = [
+        [(group, name) for group in notes for name in notes[group]] for notes in (english, japanese)
+    ]
+    assert order[0] == order[1]
+    for group, name in order[0]:
+        note, translated = english[group][name], japanese[group][name]
+        assert translated.keys() == {"meaning", *note}
+        assert bool(note["unit"]) == bool(translated["unit"])
+        assert all(translated[key] for key in ("meaning", "change", "source"))
+        assert set(codes(note["change"])) == set(codes(translated["change"])), name
+
+
 def test_the_docs_give_every_metric_and_no_other(short: Callable[..., Run]) -> None:
     """Those of a Gaussian policy, and those of a categorical one."""
     rows = [

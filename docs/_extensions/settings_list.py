@@ -1,7 +1,8 @@
 """The directive `settings`: every setting, from the dataclasses that hold them.
 
 Name, default, choices and meaning are the code's own; `docs/settings.toml` adds what help on a
-command line has no room for: unit, source, and when to change it.
+command line has no room for: unit, source, and when to change it. In Japanese all of the words are
+those of `docs/ja/settings.toml`.
 """
 
 import dataclasses
@@ -18,7 +19,12 @@ from sphinx.application import Sphinx
 
 from posteriori import Config, Mpo
 
-NOTES = Path(__file__).parents[1] / "settings.toml"
+DOCS = Path(__file__).parents[1]
+NOTES = {"en": DOCS / "settings.toml", "ja": DOCS / "ja" / "settings.toml"}
+WORDS = {
+    "en": (" One of {}.", "When to change it:", "Source of the default:"),
+    "ja": ("選択肢：{}。", "変えるとき：", "既定値の出典："),  # noqa: RUF001 - it is Japanese
+}
 
 
 def setup(app: Sphinx) -> dict:
@@ -34,12 +40,18 @@ class Settings(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Make the list."""
-        notes = tomllib.loads(NOTES.read_text())[self.arguments[0]]
-        self.state.document.settings.env.note_dependency(str(NOTES))
-        known = dict(fields())
-        text = [line for name, note in notes.items() for line in entry(name, known[name], note)]
+        environment = self.state.document.settings.env
+        language = environment.config.language
+        path = NOTES[language]
+        environment.note_dependency(str(path))
+        notes, known = tomllib.loads(path.read_text())[self.arguments[0]], dict(fields())
+        text = [
+            line
+            for name, note in notes.items()
+            for line in entry(name, known[name] | note, WORDS[language])
+        ]
         container = nodes.container(classes=["settings"])
-        self.state.nested_parse(StringList(text, str(NOTES)), self.content_offset, container)
+        self.state.nested_parse(StringList(text, str(path)), self.content_offset, container)
         for definitions in container.findall(nodes.definition_list):
             definitions["classes"].append("settings")
         return [container]
@@ -62,16 +74,17 @@ def fields() -> Iterator[tuple[str, dict[str, Any]]]:
                 )
 
 
-def entry(name: str, field: dict[str, Any], note: dict[str, str]) -> list[str]:
+def entry(name: str, field: dict[str, Any], words: tuple[str, str, str]) -> list[str]:
     """Return a setting's definition, in Markdown."""
-    unit = f" {note['unit']}" if note["unit"] else ""
+    one_of, when, whence = words
+    unit = f" {field['unit']}" if field["unit"] else ""
     choices = ", ".join(f"`{choice}`" for choice in field["choices"])
     return [
         f"`{name}` = `{field['default']!r}`{unit}",
-        f": {field['meaning']}" + (f" One of {choices}." if choices else ""),
+        f": {field['meaning']}" + (one_of.format(choices) if choices else ""),
         "",
-        f"  *When to change it:* {note['change']}",
+        f"  *{when}* {field['change']}",
         "",
-        f"  *Source of the default:* {note['source']}",
+        f"  *{whence}* {field['source']}",
         "",
     ]

@@ -114,7 +114,7 @@ def report(
         runs: Folders of runs; those that differ only in their seed are drawn as one band. Of a
             study of `tune`, its trials, and the runs of the best one and of the defaults.
         out: The file.
-        videos: Put the runs' videos in; without them the file is small.
+        videos: Whether the runs' videos are in the file, which is small without them.
     """
     from posteriori.runs.report.page import report as write
 
