@@ -120,7 +120,7 @@ def pages(browser: Browser, out: Path, scheme: str) -> None:
     suffix = "-dark" if scheme == "dark" else ""
     context = browser.new_context(
         color_scheme=scheme,  # pyright: ignore[reportArgumentType] - "light" or "dark"
-        viewport={"width": 1000, "height": 860},
+        viewport={"width": 1000, "height": 920},
         device_scale_factor=1.5,
     )
     page = context.new_page()
