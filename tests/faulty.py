@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from small_runs import Counting
 
 AT = 3  # the step at which a fault comes
+ACTION = np.zeros((2, 2), np.float32)  # of two environments
 posix = pytest.mark.skipif(sys.platform == "win32", reason="subprocesses need a POSIX system")
 
 
@@ -61,6 +62,8 @@ def fail(fault: str, answer: tuple) -> tuple:
             os.kill(os.getpid(), signal.SIGKILL)
         case "exit":
             os._exit(3)
+        case "sys.exit":
+            sys.exit(3)
     return {
         "shape": (obs[:2], *rest),
         "dtype": (np.array(["a", "b", "c"]), *rest),

@@ -124,15 +124,35 @@ def test_a_run_whose_environments_keep_failing_ends_with_its_checkpoint(tmp_path
 
 
 def test_an_evaluation_counts_no_episode_that_failed(tmp_path: Path) -> None:
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
     envs = make_reference(lambda: Faulty(tmp_path / "flag", "raise"), num_envs=2)
-    result = run_episodes(zeros, envs, env="x", episodes=4, seed=0, tell=told.append)
+    result = run_episodes(zeros, envs, env="x", episodes=4, seed=0, tell=lambda *x: told.append(x))
     assert result.lengths == [5] * 4
     assert result.returns == [15.0] * 4
-    assert told == [
+    text = (
         "environment 0 in an evaluation failed (RuntimeError: contact solver diverged) and was "
         "rebuilt, 1 of 10 times. The unfinished episode is played again."
-    ]
+    )
+    assert told == [("environment-restarted", text)]
+
+
+def test_an_evaluation_without_an_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Counting):
+        def step(self, action: NDArray) -> tuple:
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, False, {}
+
+    class Done(Exception):
+        pass
+
+    def tell(name: str, text: str) -> None:
+        raise Done(f"{name}: {text}")
+
+    monkeypatch.setattr("posteriori.runs.evaluate.ENDLESS", 20)
+    envs = make_reference(Endless, num_envs=2)
+    text = "episode-without-end: an episode of Endless in an evaluation has come to .*TimeLimit"
+    with pytest.raises(Done, match=text):
+        run_episodes(zeros, envs, env="Endless", episodes=2, seed=0, tell=tell)
 
 
 def test_an_evaluation_may_fail_in_its_first_reset(tmp_path: Path) -> None:

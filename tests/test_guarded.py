@@ -8,20 +8,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from faulty import AT, Faulty, posix
+from faulty import ACTION, AT, Faulty, posix
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from small_runs import UNLEARNED, Counting, small_run
 from small_runs import replay as replay_of
 
-from posteriori.experience import envpool
 from posteriori.experience.envs import make_vector
 from posteriori.experience.faults import EnvironmentFailed, Patience
 from posteriori.runs import checkpoint
-from posteriori.runs.notices import RunWarning
-
-ACTION = np.zeros((2, 2), np.float32)
-
 
 TOLD = {
     "raise": r"RuntimeError: contact solver diverged",
@@ -35,10 +30,21 @@ TOLD = {
     "hang": r"TimeoutError: no answer in 2 s \(env_timeout\)",
     "kill": r"WorkerFailed: its process was killed \(SIGKILL\)",
     "exit": r"WorkerFailed: its process ended with 3",
+    "sys.exit": r"SystemExit: 3",
 }
-INSIDE = ["raise", "raise in reset", "shape", "dtype", "complex", "four values", "no reward"]
+INSIDE = [
+    "raise",
+    "sys.exit",
+    "raise in reset",
+    "shape",
+    "dtype",
+    "complex",
+    "four values",
+    "no reward",
+]
 CASES = [("gymnasium", fault) for fault in [*INSIDE, "flags"]] + [
-    ("subprocess", fault) for fault in ("raise", "raise in reset", "shape", "hang", "kill", "exit")
+    ("subprocess", fault)
+    for fault in ("raise", "sys.exit", "raise in reset", "shape", "hang", "kill", "exit")
 ]
 
 
@@ -183,38 +189,50 @@ def test_an_episode_of_one_step_is_learnt_from(tmp_path: Path) -> None:
     np.testing.assert_array_equal(replay["discount"] == 0, replay["valid"])
 
 
-# --- Whole vectors ---------------------------------------------------------------------------
+class Scribbling(Counting):
+    """Writes over the action that it is given."""
+
+    def step(self, action: NDArray) -> tuple:
+        """Count on, and leave nothing of it."""
+        answer = super().step(action)
+        action[:] = 9.0
+        return answer
 
 
-def test_envpool_is_started_anew_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    step, calls = envpool.Pool.step, itertools.count(1)
-
-    def failing(self: envpool.Pool, actions: NDArray) -> Any:
-        if next(calls) == 4:
-            raise RuntimeError("std::bad_alloc")
-        return step(self, actions)
-
-    monkeypatch.setattr(envpool.Pool, "step", failing)
-    envs = make_vector("CartPole-v1", num_envs=2, seed=0, backend="envpool")
-    envs.reset(seed=0)
-    infos = [envs.step(np.zeros(2, int)) for _ in range(6)]
-    told = "all environments failed (RuntimeError: std::bad_alloc) and were started anew, 1 of 10"
-    restarts = [info.get("restarts") for *_, info in infos]
-    assert restarts == [None] * 3 + [dict.fromkeys((0, 1), f"{told} times")] + [None] * 2
-    obs, reward, terminated, truncated, _ = infos[3]
-    assert (np.abs(obs) < 0.05).all() and not (reward.any() or terminated.any() or truncated.any())
+def test_an_action_may_be_written_over(tmp_path: Path) -> None:
+    rows = []
+    for name, env in (("kept", Counting), ("over", Scribbling)):
+        small_run(env, tmp_path / name, **(UNLEARNED | {"steps": 30}))
+        parts, _ = checkpoint.read(checkpoint.latest(tmp_path / name / "checkpoints"))
+        rows.append(replay_of(parts, 10**6)["action"])
+    np.testing.assert_array_equal(rows[0], rows[1])
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode), ids=lambda mode: mode.name)
-def test_a_vector_of_ones_own_is_reset_where_it_fails(mode: AutoresetMode, tmp_path: Path) -> None:
-    flag = tmp_path / "flag"
-    env = SyncVectorEnv([lambda: Faulty(flag, "raise")] * 2, autoreset_mode=mode)
-    with pytest.warns(RunWarning, match=r"all environments failed \(RuntimeError: contact"):
-        run = small_run(env, tmp_path / "run", evaluation_env=Counting, **UNLEARNED)
-    parts, _ = checkpoint.read(checkpoint.latest(run.run_dir / "checkpoints"))
-    replay = replay_of(parts, 10**6)
-    # Two transitions, and the row that closes their episode; then whole episodes.
-    for e in range(2):
-        assert replay["valid"][e, :9].tolist() == [True] * 2 + [False] + [True] * 5 + [False]
-        assert replay["obs"][e, :9, 0].tolist() == [0, 1, 2, 0, 1, 2, 3, 4, 5]
-    assert (replay["discount"] == 1)[replay["valid"]].all()
+def test_what_overflows_is_infinite_without_a_word_of_numpys() -> None:
+    class Huge(Counting):
+        def _observation(self, action: float) -> NDArray:
+            return super()._observation(action).astype(np.float64) + (1e300 if self.t else 0.0)
+
+    for space in (Counting.observation_space, gym.spaces.Box(-1e301, 1e301, (3,), np.float64)):
+        Huge.observation_space = space
+        envs = make_vector(Huge, num_envs=2, seed=0)
+        envs.reset(seed=0)
+        obs, *_, info = envs.step(ACTION)
+        assert np.isposinf(obs).all()
+        assert not info
+
+
+class Unclosable(Counting):
+    """Fails when it is closed."""
+
+    def close(self) -> None:
+        """Fail."""
+        raise OSError("no such window")
+
+
+def test_a_failure_to_close_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    vector = SyncVectorEnv([Unclosable] * 2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    for env, times in ((Unclosable, 2), (vector, 1)):
+        caplog.clear()
+        make_vector(env, num_envs=2, seed=0).close()
+        assert caplog.text.count("failed when it was closed: OSError: no such window") == times

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+# What an environment may raise; sys.exit() is how many a game ends itself.
+FAULTS = (Exception, SystemExit)
+
 
 @dataclass
 class Patience:
@@ -34,7 +37,7 @@ class Failures:
     def __init__(self, patience: Patience, name: str, where: str = ""):
         self.patience, self.name, self.where = patience, name, where
 
-    def add(self, env: int | None, cause: Exception) -> str:
+    def add(self, env: int | None, cause: BaseException) -> str:
         """Count one more, of an environment or of all at once; return what happened.
 
         Raises:
@@ -54,7 +57,7 @@ class Failures:
         return f"{who}{self.where} failed ({told(cause)}) and {mended}, {count} of {allowed} times"
 
 
-def told(cause: Exception) -> str:
+def told(cause: BaseException) -> str:
     """An exception in a line."""
     text = " ".join(str(cause).split()).rstrip(".")
     return f"{type(cause).__name__}: {text}" if text else type(cause).__name__

@@ -5,7 +5,9 @@ each environment that was rebuilt in this step, whose observation is the first o
 whose reward and flags mean nothing.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
@@ -13,9 +15,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from posteriori.experience.faults import Failures
+from posteriori.experience.faults import FAULTS, Failures, told
 from posteriori.experience.single import check_first_observation, environment_name
 from posteriori.experience.spaces import check_spaces, fitting
+
+logger = logging.getLogger(__name__)
 
 Call = tuple[str, Any]  # ("step", action), or ("reset", (seed, options))
 
@@ -72,11 +76,17 @@ class Here:
 
     def close(self, *, failed: bool = False) -> None:
         """Close the environment; one that has failed may not manage even that."""
-        try:
+        with suppress(*FAULTS) if failed else told_at_close(self.env):
             self.env.close()
-        except Exception:
-            if not failed:
-                raise
+
+
+@contextmanager
+def told_at_close(env: Any) -> Iterator[None]:
+    """Turn what an environment raises when it is closed into a warning in the log: all is done."""
+    try:
+        yield
+    except FAULTS as cause:
+        logger.warning("%s failed when it was closed: %s", environment_name(env), told(cause))
 
 
 def answer(env: gym.Env, call: Call) -> Any:
@@ -171,7 +181,7 @@ class Guarded(VectorEnv):
         for i, (name, _) in enumerate(calls):
             try:
                 self._take(i, name, self._places[i].receive())
-            except Exception as cause:  # whatever a simulator raises
+            except FAULTS as cause:
                 self._rebuild(i, cause)
 
     def _take(self, i: int, name: str, given: Any) -> None:
@@ -184,7 +194,7 @@ class Guarded(VectorEnv):
             self._terminated[i], self._truncated[i] = bool(terminated), bool(truncated)
         self._observations[i] = fitting(self.single_observation_space, observation)
 
-    def _rebuild(self, i: int, cause: Exception) -> None:
+    def _rebuild(self, i: int, cause: BaseException) -> None:
         self._rewards[i], self._terminated[i], self._truncated[i] = 0.0, False, False
         while True:
             self._restarts[i] = self._failures.add(i, cause)
@@ -194,7 +204,7 @@ class Guarded(VectorEnv):
                 place.describe()
                 place.send(("reset", (int(self._seeds.integers(2**31)), None)))
                 return self._take(i, "reset", place.receive())
-            except Exception as again:
+            except FAULTS as again:
                 cause = again
 
     def _batch(self) -> Any:
@@ -223,8 +233,9 @@ class Together(gym.vector.VectorWrapper):
         if seed is not None:
             self._seeds = np.random.default_rng([seed, self.num_envs])
         try:
-            return self.env.reset(seed=seed, options=options)
-        except Exception as cause:
+            observation, info = self.env.reset(seed=seed, options=options)
+            return self._fitting("observation", observation), info
+        except FAULTS as cause:
             if options:  # a part was to be reset: what asked for it reckons with the rest as it is
                 raise
             return self._start_anew(cause)
@@ -232,18 +243,42 @@ class Together(gym.vector.VectorWrapper):
     def step(self, actions: Any) -> Any:
         """Step; where that fails, start all environments anew."""
         try:
-            return self.env.step(actions)
-        except Exception as cause:
+            observation, reward, terminated, truncated, info = self.env.step(actions)
+            reward = np.asarray(reward, np.float64)
+            given = {"reward": reward, "terminated": terminated, "truncated": truncated}
+            flat = [self._fitting(name, value) for name, value in given.items()]
+            return self._fitting("observation", observation), *flat, info
+        except FAULTS as cause:
             observation, info = self._start_anew(cause)
         zeros = np.zeros(self.num_envs)
         return observation, zeros, zeros.astype(np.bool_), zeros.astype(np.bool_), info
 
-    def _start_anew(self, cause: Exception) -> tuple[Any, dict[str, Any]]:
+    def close(self, **kwargs: Any) -> None:
+        """Close it."""
+        with told_at_close(self.env):
+            self.env.close(**kwargs)
+
+    def _fitting(self, name: str, value: Any) -> Any:
+        """Return a part of an answer; it must have a row for each environment, and no other shape.
+
+        Raises:
+            ValueError: it has.
+        """
+        space = self.single_observation_space.shape if name == "observation" else ()
+        shape = (self.num_envs, *(space or ()))
+        if np.shape(value) != shape:
+            raise ValueError(
+                f"{name} must have shape {list(shape)}, but {list(np.shape(value))} was given"
+            )
+        return value
+
+    def _start_anew(self, cause: BaseException) -> tuple[Any, dict[str, Any]]:
         while True:
             text = self._failures.add(None, cause)
             try:
                 observation, _ = self.env.reset(seed=int(self._seeds.integers(2**31)))
-            except Exception as again:
+                observation = self._fitting("observation", observation)
+            except FAULTS as again:
                 cause = again
             else:
                 return observation, {"restarts": dict.fromkeys(range(self.num_envs), text)}

@@ -52,7 +52,7 @@ class FlatVector(gym.vector.VectorWrapper):
             actions = np.asarray(actions) + space.start
         actions = np.asarray(actions).reshape(self.num_envs, *(space.shape or ()))
         observation, reward, terminated, truncated, info = self.env.step(
-            actions.astype(space.dtype, copy=False)
+            actions.astype(space.dtype)  # a copy, which an environment may write over
         )
         if "final_obs" in info:
             info = {**info, "final_obs": self._flatten_final(info["final_obs"])}
@@ -75,7 +75,7 @@ class FlatVector(gym.vector.VectorWrapper):
 def flatten(space: gym.Space, observation: Any, num_envs: int) -> np.ndarray:
     """A batch of observations of `space` as float32 rows, `[B O]`."""
     if isinstance(space, spaces.Box):
-        return np.asarray(observation).reshape(num_envs, -1).astype(np.float32, copy=False)
+        return _cast(np.asarray(observation).reshape(num_envs, -1), np.float32)
     if isinstance(space, spaces.Dict):
         parts = [flatten(space[key], observation[key], num_envs) for key in space]
         return np.concatenate(parts, axis=1)
@@ -104,7 +104,8 @@ def fitting(space: gym.Space, observation: Any) -> Any:
     given = np.array(observation)
     if isinstance(space, spaces.Box):
         kind = given.dtype == space.dtype or np.can_cast(given.dtype, space.dtype, "same_kind")
-        fits = given.shape == space.shape and kind
+        if fits := given.shape == space.shape and kind:
+            given = _cast(given, space.dtype)
     else:
         fits = space.contains(observation)
     if not fits:
@@ -113,6 +114,12 @@ def fitting(space: gym.Space, observation: Any) -> Any:
             + ("" if isinstance(space, spaces.Box) else f", {observation!r}")
         )
     return given
+
+
+def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Cast; what is too large becomes infinite, and is refused as such."""
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
 
 
 def flat_size(space: gym.Space) -> int:
@@ -125,7 +132,7 @@ def flat_action_space(space: gym.Space) -> spaces.Box | spaces.Discrete:
     if isinstance(space, spaces.Discrete):
         return spaces.Discrete(int(space.n))
     assert isinstance(space, spaces.Box)
-    low, high = (bound.ravel().astype(np.float32) for bound in (space.low, space.high))
+    low, high = (_cast(bound.ravel(), np.float32) for bound in (space.low, space.high))
     return spaces.Box(low, high, dtype=np.float32)
 
 
@@ -187,16 +194,20 @@ def _check_action(space: gym.Space, name: str) -> None:
             f"Actions must be a Box of floats or Discrete, but {name} has {space}. Wrap it in "
             "gymnasium.wrappers.TransformAction to take one of these."
         )
-    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+    # As policies see them: in float32 finite bounds may be infinite, and two bounds the same.
+    low, high = (_cast(bound, np.float32) for bound in (space.low, space.high))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(high - low).all()
+    if not finite:
         raise ValueError(
-            f"Action bounds must be finite, but {name} has {space}. Wrap it in gymnasium.wrappers."
-            "TransformAction with a gymnasium.spaces.Box of the range to search."
+            f"Action bounds must be finite in float32, but {name} has {space}. Wrap it in "
+            "gymnasium.wrappers.TransformAction with a gymnasium.spaces.Box of the range to search."
         )
-    if not (space.low < space.high).all() or math.prod(space.shape) == 0:
+    if not (low < high).all() or math.prod(space.shape) == 0:
         raise ValueError(
-            f"Every action must have low < high, but {name} has low={space.low.ravel()} and "
-            f"high={space.high.ravel()}. Wrap it in gymnasium.wrappers.TransformAction to leave "
-            "the fixed ones out."
+            f"Every action must have low < high in float32, but {name} has low={low.ravel()} and "
+            f"high={high.ravel()}. Wrap it in gymnasium.wrappers.TransformAction to leave out what "
+            "is fixed."
         )
 
 

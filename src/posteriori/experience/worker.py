@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from posteriori.experience.faults import told
+from posteriori.experience.faults import FAULTS, told
 from posteriori.experience.guarded import Call, Description, Here, answer
 from posteriori.experience.single import check_first_observation
 
@@ -133,7 +133,7 @@ def serve(connection: Connection) -> None:
         place = Here(build)
         check_first_observation(place.env, name)
         value = place.describe()
-    except Exception as cause:
+    except FAULTS as cause:
         error, value = told(cause), traceback.format_exc()
     with suppress(EOFError, OSError):
         while True:
@@ -143,7 +143,7 @@ def serve(connection: Connection) -> None:
             try:
                 assert place is not None
                 value = answer(place.env, call)
-            except Exception as cause:
+            except FAULTS as cause:
                 error, value = told(cause), traceback.format_exc()
     if place is not None:
         place.close(failed=True)

@@ -29,6 +29,11 @@ from posteriori.runs.notices import warn
 if TYPE_CHECKING:
     from posteriori.runs.run import Run
 
+ENDLESS = 100_000  # steps of an episode at which its end is asked for
+_ENDLESS = (
+    f"has come to {ENDLESS:,} steps, and its end is waited for. If there may be none, wrap the "
+    "environment in gymnasium.wrappers.TimeLimit."
+)
 PARALLEL = 10  # episodes stepped together, so that one call of the policy serves several
 
 
@@ -100,7 +105,7 @@ def run_episodes(
     env: str,
     episodes: int,
     seed: int,
-    tell: Callable[[str], None] = warn,
+    tell: Callable[[str, str], None] = lambda name, text: warn(f"{name}: {text}"),
 ) -> Evaluation:
     """Run greedy episodes, as many in each environment, so that short ones are not favoured.
 
@@ -110,7 +115,8 @@ def run_episodes(
         env: The environment's name.
         episodes: How many; where they are no multiple of the environments, the first ones' count.
         seed: Of the first environment; the others count on from it.
-        tell: Hears of each environment that failed and was rebuilt.
+        tell: Hears, by name and text, of each environment that failed and was rebuilt, and of an
+            episode that does not end.
 
     Raises:
         NonFinite: If an observation or a reward is no number.
@@ -128,23 +134,13 @@ def run_episodes(
         _refuse_non_finite(env, "reward", reward)
         total, length = np.where(over, 0.0, total + reward), np.where(over, 0, length + 1)
         over = (terminated | truncated) & ~over
+        if length.max() == ENDLESS:
+            tell("episode-without-end", f"an episode of {env} in an evaluation {_ENDLESS}")
         for e in _tell_restarts(info, tell):
             total[e], length[e], over[e] = 0.0, 0, False
         for e in np.flatnonzero(over):
             done[e].append((float(total[e]), int(length[e])))
-    finished = [episode for one in done for episode in one[:quota]][:episodes]
-    returns, lengths = map(list, zip(*finished, strict=True))
-    return Evaluation(
-        env=env,
-        episodes=episodes,
-        mean=float(np.mean(returns)),
-        std=float(np.std(returns)),
-        min=min(returns),
-        max=max(returns),
-        returns=returns,
-        lengths=lengths,
-        steps=sum(lengths),
-    )
+    return _summary(env, [episode for one in done for episode in one[:quota]][:episodes])
 
 
 def evaluate(
@@ -264,11 +260,26 @@ def _policy_of(
     return given.policy, given.env if env is None else env, given.config
 
 
-def _tell_restarts(info: Mapping[str, Any], tell: Callable[[str], None]) -> list[int]:
+def _summary(env: str, episodes: list[tuple[float, int]]) -> Evaluation:
+    returns, lengths = map(list, zip(*episodes, strict=True))
+    return Evaluation(
+        env=env,
+        episodes=len(episodes),
+        mean=float(np.mean(returns)),
+        std=float(np.std(returns)),
+        min=min(returns),
+        max=max(returns),
+        returns=returns,
+        lengths=lengths,
+        steps=sum(lengths),
+    )
+
+
+def _tell_restarts(info: Mapping[str, Any], tell: Callable[[str, str], None]) -> list[int]:
     """Say which environments failed; return them: their episodes do not count, and begin again."""
     restarts = info.get("restarts", {})
     for text in dict.fromkeys(restarts.values()):
-        tell(f"{text}. The unfinished episode is played again.")
+        tell("environment-restarted", f"{text}. The unfinished episode is played again.")
     return list(restarts)
 
 

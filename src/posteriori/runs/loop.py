@@ -166,10 +166,10 @@ class Loop:
 
     def _tell_restarts(self, restarts: Mapping[int, str]) -> None:
         for text in dict.fromkeys(restarts.values()):
-            self._tell_restart(f"{text}. {CLOSED}")
+            self._tell("environment-restarted", f"{text}. {CLOSED}")
 
-    def _tell_restart(self, text: str) -> None:
-        self.journal.tell(self.steps, "environment-restarted", text)
+    def _tell(self, name: str, text: str) -> None:
+        self.journal.tell(self.steps, name, text)
 
     def _step(self, actor: Actor) -> Progress:
         try:
@@ -208,7 +208,7 @@ class Loop:
         self._emit(metrics)
         for name, text in self.health.check(metrics):
             if not self.journal.told(name):
-                self.journal.tell(self.steps, name, text)
+                self._tell(name, text)
 
     def _evaluate(self) -> None:
         result = self._run_episodes(self.reference, self.config.evaluate_episodes, EVALUATION_SEED)
@@ -271,7 +271,7 @@ class Loop:
             return greedy(obs)
 
         return run_episodes(
-            policy, envs, env=self.name, episodes=episodes, seed=seed, tell=self._tell_restart
+            policy, envs, env=self.name, episodes=episodes, seed=seed, tell=self._tell
         )
 
     def _emit(self, metrics: Row) -> None:
