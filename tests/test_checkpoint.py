@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +20,6 @@ PARTS = {
     "replay-0000000010": {"valid": np.array([True, False]), "count": np.asarray(7)},
 }
 META = {"steps": 10}
-
-
-def read_policy(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    return checkpoint.read(folder, "policy")
 
 
 @pytest.fixture
@@ -192,12 +187,12 @@ def test_a_damaged_part_is_taken_from_the_checkpoint_before(folder: Path) -> Non
     with pytest.warns(
         RunWarning, match=r"0000000020/policy.* differs: it is damaged. Instead, .*/0+10 is"
     ):
-        assert checkpoint.newest_good(folder.parent, read_policy)[1]["steps"] == 10
+        assert checkpoint.newest_parts(folder.parent, "policy")[1]["steps"] == 10
     cut(folder)
     with pytest.raises(
         CheckpointError, match=r"0000000020/policy.*No checkpoint in .* can be used"
     ):
-        checkpoint.newest_good(folder.parent, read_policy)
+        checkpoint.newest_parts(folder.parent, "policy")
 
 
 def test_a_checkpoint_of_another_version_is_not_passed_over(folder: Path) -> None:
@@ -205,4 +200,4 @@ def test_a_checkpoint_of_another_version_is_not_passed_over(folder: Path) -> Non
     checkpoint.write(later, PARTS, {"steps": 20})
     edit(later, format=3)
     with pytest.raises(OtherFormat, match=r"it is of format 3\. Use the version"):
-        checkpoint.newest_good(folder.parent, read_policy)
+        checkpoint.newest_parts(folder.parent, "policy")

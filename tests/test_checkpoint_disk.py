@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ import pytest
 from posteriori.runs import checkpoint
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.notices import RunWarning
-
-read_policy = partial(checkpoint.read, only="policy")
 
 
 class Killed(BaseException):
@@ -95,7 +92,7 @@ def newest(folder: Path, *, stale: bool = False) -> tuple[dict[str, Any], dict[s
     """Read the newest checkpoint, all of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if stale else "error", RunWarning)
-        parts, meta = checkpoint.newest_good(folder, read_policy)
+        parts, meta = checkpoint.newest_parts(folder, "policy")
     checkpoint.read(folder / f"{meta['steps']:010d}")
     return parts["policy"], meta
 

@@ -197,6 +197,11 @@ def newest_good(checkpoints: Path, *readers: Callable[[Path], Found]) -> Found:
     )
 
 
+def newest_parts(checkpoints: Path, *names: str) -> tuple[dict[str, Arrays], dict[str, Any]]:
+    """Read parts, and the meta, of the newest checkpoint that has them whole; as `newest_good`."""
+    return newest_good(checkpoints, lambda saved: read(saved, *names))
+
+
 def retain(checkpoints: Path, newest: Path, keep: int) -> None:
     """Keep so many checkpoints up to the newest; remove the others, and what was left half done."""
     for path in checkpoints.glob(".*-*"):

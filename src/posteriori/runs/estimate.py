@@ -50,9 +50,7 @@ def load_estimate(
     """
     folder = RunFolder.open(run_dir)
     try:
-        parts, meta = checkpoint.newest_good(
-            folder.checkpoints, lambda saved: checkpoint.read(saved, "policy", "learner")
-        )
+        parts, meta = checkpoint.newest_parts(folder.checkpoints, "policy", "learner")
     except CheckpointError as error:
         raise CheckpointError(
             f"An overlay's value needs the critic, which is in a checkpoint's learner.safetensors, "

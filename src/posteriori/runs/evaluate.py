@@ -202,9 +202,7 @@ def load_policy(
     """
     folder = RunFolder.open(run_dir)
     part = "best" if best else "policy"
-    parts, meta = checkpoint.newest_good(
-        folder.checkpoints, lambda saved: checkpoint.read(saved, part)
-    )
+    parts, meta = checkpoint.newest_parts(folder.checkpoints, part)
     _, template = stored_agent(folder, meta, torso)
     return GreedyPolicy(fill(template, parts[part]))
 
