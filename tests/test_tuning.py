@@ -269,10 +269,11 @@ def test_an_interrupted_study_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "tune", stopped)
-    assert cli.main(["tune", "Pendulum-v1", "--out", str(tmp_path / "s")]) == 130
+    words = ["tune", "Pendulum-v1", "--out", str(tmp_path / "s")]
+    assert cli.main([*words, "--jobs", "3"]) == 130
     told = capsys.readouterr()
-    assert "1 trials (1 complete). Best is trial 0" in told.out
-    assert f"posteriori tune Pendulum-v1 --out {tmp_path / 's'} --trials 30" in told.err
+    assert "1 trial (1 complete). Best is trial 0" in told.out
+    assert f"posteriori tune Pendulum-v1 --out {tmp_path / 's'} --trials 30 --jobs 3" in told.err
 
 
 def test_threads_are_limited_and_memory_of_a_gpu_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
