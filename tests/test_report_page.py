@@ -261,6 +261,8 @@ def test_importances_command_and_failures_are_there(study: Page) -> None:
     study.click("summary:has-text('1 failed')")
     assert "<b>seed1</b>: lost" in study.inner_text(".study")
     assert not study.is_visible("#cards")  # there are no runs
+    ends = study.locator(".axis").last.locator("span").all_inner_texts()
+    assert ends == ["10.0", "100.0"]  # of the scores
 
 
 def test_the_pointer_on_a_line_is_told_its_trial(study: Page) -> None:

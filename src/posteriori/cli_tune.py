@@ -1,5 +1,6 @@
 """The command that searches for settings: tune."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,11 +67,10 @@ def tune(
     except (KeyboardInterrupt, SystemExit):
         if (study / record.RECORD).is_file():
             _show(record.read(study))
-            print(
-                f"\nStopped. Continue with:\n  posteriori tune {env} --out {study} "
-                f"--trials {trials}",
-                file=sys.stderr,
-            )
+            words = ["tune", env, "--out", str(study), "--trials", str(trials)]
+            words += [] if jobs is None else ["--jobs", str(jobs)]
+            command = shlex.join(["posteriori", *words])
+            print(f"\nStopped. Continue with:\n  {command}", file=sys.stderr)
         raise
     _show(tuned)
     print(f"See the study with:\n  posteriori report {study}")

@@ -80,7 +80,8 @@ class Tuned:
         """Return how the study stands, in a line."""
         states = Counter(trial["state"] for trial in self.trials)
         counts = ", ".join(f"{n} {'failed' if s == 'fail' else s}" for s, n in states.items())
-        told = f"{len(self.trials)} trials ({counts or 'none'})"
+        total = len(self.trials)
+        told = f"{total} trial{'' if total == 1 else 's'} ({counts or 'none begun'})"
         if self.best is None:
             return f"{told}: none is complete yet."
         best, usual = self.best, self.of_defaults

@@ -55,7 +55,7 @@ def tune(
         steps: Environment steps of a run. By default the study's, `Config().steps` for a new one.
         space: A TOML file with a table for each setting to search. By default the study's, the
             package's own for a new one.
-        told: Gets a line when a trial ends.
+        told: Gets a line when a trial begins, and when it ends.
 
     Raises:
         ImportError: Optuna is not installed.
@@ -151,6 +151,7 @@ class _Study:
                 check(settled(values))
                 runs = [self._seed(number, values, seed) for seed in range(self.tuned.seeds)]
                 self.attempts[number] = Attempt(runs, self.tuned.evaluate_every, self.threads)
+                self.told(f"trial {number}: begins, {_words(values)}")
             except ValueError as error:  # settings that do not go together
                 self._end(number, "fail", text=str(error))
             self._write()
@@ -215,3 +216,8 @@ class _Study:
         found = {"trials": self.search.rows(), "importances": self.search.importances()}
         self.tuned = dataclasses.replace(self.tuned, **found)
         record.write(self.tuned)
+
+
+def _words(values: dict[str, Any]) -> str:
+    texts = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())

@@ -72,7 +72,7 @@ function fill() {
   const any = data.runs.length || data.studies.length;
   document.getElementById("made").textContent = any ? `${counts()}, ${data.live ? "live" : "written"} ${data.created}, posteriori ${data.version}` : they;
   const set = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(Boolean));
-  fillOnce("studies", () => data.studies.map(studySection), data.studies);
+  fillOnce("studies", () => [...data.studies.map(studySection), runsHeading()], [data.studies, data.runs.length]);
   set("cards", data.groups.map(card));
   set("run-table", runsTable());
   set("warnings", warningList());

@@ -18,6 +18,12 @@ function studySection(study) {
     parallelPanel(study), trialTable(study), failures(study));
 }
 
+// What the rest of the page is about, where a report was made of a study.
+function runsHeading() {
+  if (data.live || !data.studies.length || !data.runs.length) return null;
+  return el("h2", {}, "Runs", el("small", {}, "of the best trial, and of the defaults where it is another"));
+}
+
 // Scores by trial, and the best so far; the defaults' score as a line.
 function historyPanel(study) {
   const box = el("div", { class: "plot", style: "height: 230px" });
@@ -90,8 +96,8 @@ function heightOn(axis, value) {
 
 function axesOf(study) {
   const scores = completeOf(study).map((trial) => trial.score);
-  const axes = Object.entries(study.space).map(([name, axis]) => ({ name, axis, value: (trial) => trial.values[name] }));
-  if (scores.length) axes.push({ name: "score", axis: { low: Math.min(...scores), high: Math.max(...scores) }, value: (trial) => trial.score });
+  const axes = Object.entries(study.space).map(([name, axis]) => ({ name, axis, value: (trial) => trial.values[name], text: settingText }));
+  if (scores.length) axes.push({ name: "score", axis: { low: Math.min(...scores), high: Math.max(...scores) }, value: (trial) => trial.score, text: (score) => number(score) });
   return axes;
 }
 
@@ -128,12 +134,12 @@ function trialLine(trial, study, axes, complete) {
   return { seen, hit };
 }
 
-function axisMarks({ name, axis }, i, axes) {
+function axisMarks({ name, axis, text }, i, axes) {
   const left = `left: ${acrossAt(i, axes)}%`, marks = axis.choices || (axis.low === axis.high ? [axis.low] : [axis.low, axis.high]);
   const at = (value) => 40 + 250 * (1 - heightOn(axis, value));
   const outside = (value, j) => (axis.choices ? 0 : j === 0 ? 12 : -12); // ends of a range lie beyond the lines
   return el("div", { class: "axis" }, el("b", { style: left }, name),
-    marks.map((value, j) => el("span", { style: `${left}; top: ${at(value) + outside(value, j)}px` }, settingText(value))));
+    marks.map((value, j) => el("span", { style: `${left}; top: ${at(value) + outside(value, j)}px` }, text(value))));
 }
 
 const settingText = (value) => (typeof value !== "number" ? shown(value) : Math.abs(value) >= 1e-4 || !value ? String(+value.toPrecision(3)) : value.toExponential(1).replace(".0e", "e").replace("e-", "e−"));
