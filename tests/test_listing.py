@@ -56,11 +56,12 @@ def test_an_age_is_counted_from_the_start_in_any_zone() -> None:
     assert seconds_since(None) is None
 
 
+@pytest.mark.parametrize("forged", ["{", '{"env": "x", "settings": {"steps": "many"}}'])
 def test_the_command_lists_what_can_be_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    forged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(tmp_path / "a")
-    (make_run(tmp_path / "b") / "config.json").write_text("{")
+    (make_run(tmp_path / "b") / "config.json").write_text(forged)
     assert cli.main(["runs", str(tmp_path), "--json"]) == 0
     captured = capsys.readouterr()
     assert [run["path"] for run in json.loads(captured.out)] == [str(tmp_path / "a")]

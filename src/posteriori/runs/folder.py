@@ -112,7 +112,8 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: it is not JSON, or lacks the environment or the settings.
+            ValueError: it is not JSON, lacks the environment or the settings, or has steps or a
+                seed that are no whole numbers.
         """
         RunFolder.open(self.path)
         try:
@@ -133,6 +134,12 @@ class RunFolder:
                 f"{self.record} must have the fields env (a string) and settings (an object), but "
                 f"{' and '.join(wrong)} cannot be used. Restore the file, or train anew."
             )
+        for name in ("steps", "seed"):  # what lists of runs show; `read_config` sees to the rest
+            if type(value := record["settings"].get(name, 0)) is not int:
+                raise ValueError(
+                    f"{self.record} must have a whole number of {name}, but it has {value!r:.50}. "
+                    "Restore the file, or train anew."
+                )
         return record
 
     def read_config(self) -> tuple[str, "Config"]:
