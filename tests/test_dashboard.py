@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 from reporting import evaluation, make_run, make_study
 
+from posteriori.runs.lock import held
+from posteriori.runs.report import server as report_server
 from posteriori.runs.report.page import render
+from posteriori.runs.report.run import describe
 from posteriori.runs.report.server import Watched, serve
 
 
@@ -61,6 +65,23 @@ def test_new_rows_and_new_runs_appear(server: ThreadingHTTPServer, tmp_path: Pat
     runs = {run["name"]: run for run in data(server)["runs"]}
     assert set(runs) == {"a", "b"}
     assert runs["a"]["series"]["evaluation/mean"][1] == [0, 50, 70]
+
+
+def test_a_run_is_read_again_when_it_has_changed_or_its_process_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(
+        report_server, "describe", lambda path, source: read.append(path) or describe(path, source)
+    )
+    run = make_run(tmp_path / "a", done=False)
+    state = {"state": "running", "text": "", "host": socket.gethostname()}
+    (run / "state.json").write_text(json.dumps(state))
+    watched = Watched(tmp_path)
+    with held(run):
+        states = [json.loads(watched.data())["runs"][0]["state"] for _ in range(2)]
+    assert (states, len(read)) == (["running"] * 2, 1)
+    assert json.loads(watched.data())["runs"][0]["state"] == "stopped"
 
 
 def test_studies_appear_and_one_that_cannot_be_read_is_left_out(

@@ -188,6 +188,10 @@ def test_headlines_settings_and_warnings_are_there(page: Page) -> None:
     assert ["n_step=3" in cards[0], "n_step=5" in cards[1]] == [True, True]
     assert "100.0" in cards[0]  # the mean of the final scores 50 and 150
     assert "1 warning" in cards[1]
+    assert ["2 finished" in cards[0], "finished" in cards[1]] == [True, True]
+    # 10,000 steps are left, of which 250 are done in a second.
+    half = "{ ...posteriori.data.runs[2], state: 'running', step: 10000 }"
+    assert page.evaluate(f"stateText([{half}])") == "running, 0:40 left"
     assert page.inner_text(".differs").split() == ["n_step", "3", "5"]
     lines = page.inner_text("#warnings .warning").splitlines()
     assert [line.strip() for line in lines if line.strip()] == [

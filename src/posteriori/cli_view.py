@@ -44,8 +44,7 @@ def watch(
         seed: Of the episode.
         env: The environment; to be named where it imports a module, which runs its code.
         best: Take the policy of the best evaluation on the way, not the last one.
-        overlay: Record a video that shows the step, the return so far, the critic's value of the
-            state and the action, a bar for each of its entries between its bounds.
+        overlay: Record a video with the step, the return, the critic's value and the action on it.
     """
     from posteriori.runs.evaluate import load_policy
     from posteriori.runs.folder import RunFolder, trusted

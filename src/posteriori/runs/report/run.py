@@ -78,7 +78,7 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     axes: dict[tuple[int, ...], int] = {}
     series = {}
     for name, (steps, values) in points.items():
-        chosen = kept(values)
+        chosen = kept(values).tolist()  # indices of NumPy would be slow here
         axis = axes.setdefault(tuple(steps[i] for i in chosen), len(axes))
         series[name] = [axis, [_plain(values[i]) for i in chosen]]
     return {"axes": [list(axis) for axis in axes], "series": series}

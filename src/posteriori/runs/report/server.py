@@ -16,6 +16,7 @@ from posteriori.runs.listing import find_runs
 from posteriori.runs.report.page import payload, render, to_json
 from posteriori.runs.report.run import describe
 from posteriori.runs.report.study import describe_study, is_study
+from posteriori.runs.state import read_state
 
 NEWEST = 20  # runs on the page: what more would be is too much for the eye and the browser
 
@@ -48,11 +49,11 @@ class Watched:
 
     def _run(self, path: Path) -> dict[str, Any] | None:
         folder = RunFolder(path)
-        seen = (folder.metrics, folder.state, folder.final, folder.warnings, folder.videos)
-        seen = tuple(_stamp(file) for file in (*seen, folder.record, folder.video))
+        files = (folder.metrics, folder.state, folder.final, folder.warnings, folder.videos)
+        stamps = [_stamp(file) for file in (*files, folder.record, folder.video)]
+        seen = (read_state(folder), *stamps)  # a process may be gone without a word
         before = self._read.get(path)
-        # A process may be gone without a word: a running run is looked at each time.
-        if before is None or before[0] != seen or before[1]["state"] == "running":
+        if before is None or before[0] != seen:
             try:
                 self._read[path] = (seen, describe(path, self._source))
             except (OSError, ValueError):

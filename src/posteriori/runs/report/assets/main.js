@@ -2,6 +2,7 @@
 // The page: its panels in order, its toolbar, and, where a server gives news, its renewal.
 
 const NEWS_EVERY = 2000; // milliseconds
+const REST = 10; // times as long as an answer took: the server may share its cores with training
 const WORDS = { cov: "covariance" };
 
 function timePanels() {
@@ -138,17 +139,20 @@ function toolbar() {
 }
 
 async function news() {
+  const asked = performance.now();
+  let took = 0;
   try {
     const answer = await fetch("data.json");
     document.body.classList.remove("lost");
     if (!answer.ok) throw new Error(answer.statusText);
     const text = await answer.text();
+    took = performance.now() - asked;
     if (text !== news.last) show(JSON.parse(text));
     news.last = text;
   } catch {
     document.body.classList.add("lost"); // the server has ended; what is shown stays
   }
-  setTimeout(news, NEWS_EVERY);
+  setTimeout(news, Math.max(NEWS_EVERY, REST * took));
 }
 
 toolbar();

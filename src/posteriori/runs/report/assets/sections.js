@@ -16,6 +16,7 @@ function card(group) {
     ["best on the way", number(best.length ? Math.max(...best) : null)],
     ["steps", progressText(runs)],
     ["time", clock(mean(runs.map((run) => run.seconds || 0)))],
+    ["state", stateText(runs)],
     ["health", healthChip(runs)],
   ];
   const dim = shown.length ? "" : " off";
@@ -40,6 +41,15 @@ function progressText(runs) {
   const reached = compact(low) === compact(high) ? compact(high) : `${compact(low)} to ${compact(high)}`;
   const whole = runs.every((run) => run.step >= run.total);
   return whole ? reached : `${reached} of ${compact(Math.max(...runs.map((run) => run.total)))}`;
+}
+
+// How many runs stand how, and the longest time that is left at the last speed.
+function stateText(runs) {
+  const counts = Object.keys(STATES).map((state) => [state, runs.filter((run) => run.state === state).length]).filter(([, n]) => n);
+  const text = counts.map(([state, n]) => (runs.length > 1 ? `${n} ${state}` : state)).join(", ");
+  const left = runs.filter((run) => run.state === "running" && last(run, "speed/steps"))
+    .map((run) => (run.total - run.step) / last(run, "speed/steps"));
+  return left.length ? `${text}, ${clock(Math.max(...left))} left` : text;
 }
 
 function healthChip(runs) {
