@@ -1,6 +1,7 @@
 """Videos: one greedy episode becomes a playable file, or an error says why not."""
 
 import logging
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -69,6 +70,16 @@ def test_an_episode_becomes_a_video_at_its_own_speed(tmp_path: Path) -> None:
     assert re.search(r"Video: h264 .*yuv420p.* 80x64.* 20 fps", text)
     assert "frame=    6" in text  # the first observation's and one for each step
     assert [path.name for path in out.parent.iterdir()] == ["video.mp4"]
+
+
+def test_without_a_display_pictures_are_drawn_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posteriori.runs.video.has_display", lambda: False)
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")  # so that it is put back
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    record(still, lights, tmp_path / "video.mp4", max_steps=1)
+    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
 
 
 def test_an_episode_without_an_end_is_cut(tmp_path: Path) -> None:

@@ -202,9 +202,20 @@ def load_policy(
     """
     folder = RunFolder.open(run_dir)
     part = "best" if best else "policy"
+    if best:
+        _require_evaluation(folder)
     parts, meta = checkpoint.newest_parts(folder.checkpoints, part)
     _, template = stored_agent(folder, meta, torso)
     return GreedyPolicy(fill(template, parts[part]))
+
+
+def _require_evaluation(folder: RunFolder) -> None:
+    newest = checkpoint.newest_good(folder.checkpoints, checkpoint.read_meta)
+    if newest.get("best") is None:
+        raise CheckpointError(
+            f"{folder.path} must have an evaluation on the way for a best policy, but there was "
+            "none yet (`evaluate_every`). Take the last policy, without --best or best=True."
+        )
 
 
 def stored_agent(

@@ -77,6 +77,8 @@ def record(
         raise ValueError(
             f"--out must end in .mp4, but it is {out}. Name it video.mp4, for example."
         )
+    if not has_display():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # or SDL complains that there is none
     envs = _rendering(env)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.stem}.tmp.mp4")  # a video that was cut short cannot be played
