@@ -98,7 +98,7 @@ def test_a_trial_below_the_median_is_given_up(fake: Study, monkeypatch: pytest.M
     assert pruned
     for trial in pruned:
         assert trial["score"] is None
-        assert trial["text"] == "after 50 steps"
+        assert trial["text"] in {f"after {step} steps" for step in (30, 40, 50)}
         assert rate(trial) < min(rate(one) for one in tuned.trials if one["scores"])
 
 
@@ -200,7 +200,7 @@ def test_a_killed_study_goes_on_with_the_same_call(fake: Study, tmp_path: Path) 
     [
         ({"seeds": 1}, r"--seeds must be 2 or more, but it is 1\."),
         ({"trials": 0}, r"--trials must be 1 or more"),
-        ({"steps": -1}, r"steps must be greater than 0"),
+        ({"steps": -1}, r"steps must be from 1 to"),
         ({"out": "."}, r"--out must be the folder of a study, or a new or empty one"),
     ],
 )

@@ -51,7 +51,7 @@ def test_ranges_and_choices_are_read(tmp_path: Path) -> None:
         ("[discount]\nlow = 0.9\nhigh = 1.5", r"\[discount\]: discount must be from 0 to 1"),
         ("[critic]\nlow = 1\nhigh = 2", r"\[critic\]: must have choices, since its default is"),
         ("[critic]\nchoices = ['scalar']", r"choices must be a list of two or more values"),
-        ("[critics]\nchoices = [0, 2]", r"\[critics\]: critics must be greater than 0"),
+        ("[critics]\nchoices = [0, 2]", r"\[critics\]: critics must be from 1 to"),
     ],
 )
 def test_a_space_that_cannot_be_is_an_error_that_says_where(
