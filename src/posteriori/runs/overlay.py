@@ -5,6 +5,7 @@ step   return   value   action     a dark strip at the top of the picture; one b
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import gymnasium as gym
 import numpy as np
@@ -34,23 +35,23 @@ class Overlay:
     def __call__(self, frame: Frame, moment: Moment, space: gym.Space) -> Frame:
         """Return the frame with the overlay on it; a small one becomes a multiple of its size."""
         times = -(-LEAST_WIDTH // frame.shape[1])
-        frame = frame.repeat(times, axis=0).repeat(times, axis=1)
+        frame = frame.repeat(times, axis=0).repeat(times, axis=1) if times > 1 else frame.copy()
         size = frame.shape[1] // 40 + 4
         height = round(2.7 * size)
-        frame[:height] = (frame[:height] * SHADE).astype(np.uint8)
-        image = Image.fromarray(frame)
-        pen = ImageDraw.Draw(image)
+        image = Image.fromarray((frame[:height] * SHADE).astype(np.uint8))
+        pen, small, large = ImageDraw.Draw(image), _font(0.8 * size), _font(1.0 * size)
         left = 0.8 * size
         for name, text in self._texts(moment).items():
-            pen.text((left, 0.3 * size), name, DIM, ImageFont.load_default(0.8 * size))
-            pen.text((left, 1.2 * size), text, INK, ImageFont.load_default(size))
+            pen.text((left, 0.3 * size), name, DIM, small)
+            pen.text((left, 1.2 * size), text, INK, large)
             left += 5.2 * size
-        pen.text((left, 0.3 * size), "action", DIM, ImageFont.load_default(0.8 * size))
+        pen.text((left, 0.3 * size), "action", DIM, small)
         left += 3.4 * size
         if moment.action is not None:
             box = (left, 0.4 * size, frame.shape[1] - 0.8 * size, height - 0.4 * size)
             _draw_bars(pen, box, levels(moment.action, space), 0.9 * size)
-        return np.asarray(image)
+        frame[:height] = np.asarray(image)
+        return frame
 
     def _texts(self, moment: Moment) -> dict[str, str]:
         texts = {"step": f"{moment.step:,}", "return": number(moment.total)}
@@ -75,6 +76,12 @@ def levels(action: NDArray, space: gym.Space) -> NDArray[np.float64]:
     span = np.where(high > low, high - low, 1.0)
     zero, level = ((np.clip(x, low, high) - low) / span for x in (0.0, action))
     return np.stack([np.minimum(zero, level), np.maximum(zero, level)], axis=1)
+
+
+@cache
+def _font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font; making it takes longer than all else that is done to a frame."""
+    return ImageFont.load_default(size)
 
 
 def _draw_bars(
