@@ -2,10 +2,10 @@ from .algorithms.mpo import Mpo as Mpo
 from .runs.config import PRESETS as PRESETS
 from .runs.config import Config as Config
 from .runs.evaluate import Evaluation as Evaluation
-from .runs.evaluate import GreedyPolicy as GreedyPolicy
 from .runs.evaluate import evaluate as evaluate
-from .runs.evaluate import load_policy as load_policy
 from .runs.notices import RunWarning as RunWarning
+from .runs.policy import GreedyPolicy as GreedyPolicy
+from .runs.policy import load_policy as load_policy
 from .runs.run import Run as Run
 from .runs.run import RunFailed as RunFailed
 from .runs.run import resume as resume

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from posteriori.runs.evaluate import GreedyPolicy
     from posteriori.runs.overlay import Overlay
+    from posteriori.runs.policy import GreedyPolicy
 
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -46,8 +46,8 @@ def watch(
         best: Take the policy of the best evaluation on the way, not the last one.
         overlay: Record a video with the step, the return, the critic's value and the action on it.
     """
-    from posteriori.runs.evaluate import load_policy
     from posteriori.runs.folder import RunFolder, trusted
+    from posteriori.runs.policy import load_policy
     from posteriori.runs.video import has_display, record, show
 
     folder = RunFolder.open(run)
@@ -66,9 +66,9 @@ def watch(
 def _annotated(run: Path, *, best: bool) -> "tuple[GreedyPolicy, Overlay]":
     """Return a run's policy and what it is drawn with."""
     from posteriori.runs.estimate import load_estimate
-    from posteriori.runs.evaluate import load_policy
     from posteriori.runs.notices import warn
     from posteriori.runs.overlay import Overlay
+    from posteriori.runs.policy import load_policy
 
     if best:
         warn("the overlay has no value: the critic of the best evaluation's time is not kept.")

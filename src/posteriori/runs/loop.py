@@ -20,7 +20,7 @@ from posteriori.runs.assemble import TorsoFactory, assemble
 from posteriori.runs.checkpoint import Arrays, CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.estimate import Estimate
-from posteriori.runs.evaluate import PARALLEL, Evaluation, GreedyPolicy, run_episodes
+from posteriori.runs.evaluate import PARALLEL, Evaluation, run_episodes
 from posteriori.runs.folder import RunFolder, write_atomically
 from posteriori.runs.gathering import Gathering, Progress
 from posteriori.runs.health import Health
@@ -28,6 +28,7 @@ from posteriori.runs.journal import Journal
 from posteriori.runs.learner import Learner
 from posteriori.runs.memory import check_run
 from posteriori.runs.notices import warn
+from posteriori.runs.policy import GreedyPolicy
 from posteriori.runs.saving import save
 from posteriori.runs.segments import Segments
 from posteriori.runs.sinks import Row, Sink

@@ -16,11 +16,12 @@ from posteriori.runs.artifacts import finish, forget_films
 from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config, check, fingerprint, plain, with_settings
-from posteriori.runs.evaluate import Evaluation, GreedyPolicy
+from posteriori.runs.evaluate import Evaluation
 from posteriori.runs.folder import RunFolder, trusted
 from posteriori.runs.journal import Notice
 from posteriori.runs.lock import held
 from posteriori.runs.loop import Loop, Stopped
+from posteriori.runs.policy import GreedyPolicy
 from posteriori.runs.restoring import newest_saved
 from posteriori.runs.saving import restore
 from posteriori.runs.sinks import JsonLines, Sink, TensorBoard, check_mark
