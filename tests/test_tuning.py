@@ -94,12 +94,13 @@ def test_the_same_call_goes_on_and_trials_are_a_total(fake: Study) -> None:
 def test_a_trial_below_the_median_is_given_up(fake: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "STARTUP", 1)
     tuned = fake("waits when low", trials=6, jobs=1)
-    pruned = [trial for trial in tuned.trials if trial["state"] == "pruned"]
-    assert pruned
-    for trial in pruned:
+    # These wait in the middle until they are stopped; which others are pruned, their speed decides.
+    low = [trial for trial in tuned.trials if rate(trial) < rate(tuned.trials[0])]
+    assert low
+    for trial in low:
+        assert trial["state"] == "pruned"
         assert trial["score"] is None
         assert trial["text"] in {f"after {step} steps" for step in (30, 40, 50)}
-        assert rate(trial) < min(rate(one) for one in tuned.trials if one["scores"])
 
 
 def test_the_median_rule(searching: Callable[..., Search]) -> None:
