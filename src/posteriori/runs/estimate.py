@@ -15,8 +15,9 @@ from posteriori.runs import checkpoint
 from posteriori.runs.arrays import fill
 from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.checkpoint import CheckpointError
-from posteriori.runs.evaluate import GreedyPolicy, stored_agent
+from posteriori.runs.evaluate import GreedyPolicy
 from posteriori.runs.folder import RunFolder
+from posteriori.runs.stored import stored_agent
 
 SAMPLES = 256  # actions that stand for the policy: the same draws each time, so that V is smooth
 

@@ -16,15 +16,14 @@ from posteriori.experience.collect import LARGEST, NonFinite, first_bad
 from posteriori.experience.envs import EnvLike, environment_name, make_reference
 from posteriori.experience.faults import Patience
 from posteriori.models.actor import Actor
-from posteriori.models.scaling import Scaling
 from posteriori.runs import checkpoint
 from posteriori.runs.arrays import fill
-from posteriori.runs.assemble import Agent, TorsoFactory, assemble, sizes, spaces
+from posteriori.runs.assemble import TorsoFactory
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
-from posteriori.runs.memory import TooLarge, check_policy
 from posteriori.runs.notices import warn
+from posteriori.runs.stored import stored_agent
 
 if TYPE_CHECKING:
     from posteriori.runs.run import Run
@@ -216,33 +215,6 @@ def _require_evaluation(folder: RunFolder) -> None:
             f"{folder.path} must have an evaluation on the way for a best policy, but there was "
             "none yet (`evaluate_every`). Take the last policy, without --best or best=True."
         )
-
-
-def stored_agent(
-    folder: RunFolder, meta: Mapping[str, Any], torso: TorsoFactory | None
-) -> tuple[Agent, Actor]:
-    """Return an agent and an actor of the kinds that a run saves, for `fill` to make them its own.
-
-    Args:
-        folder: The run's.
-        meta: That of one of its checkpoints.
-        torso: As given to `train`, where it was.
-
-    Raises:
-        CheckpointError: If `meta` describes no spaces.
-        TooLarge: If the networks need more memory than the machine has.
-    """
-    name, config = folder.read_config()
-    try:
-        check_policy(config, *sizes(meta["spaces"]))
-        observation_space, action_space = spaces(meta["spaces"])
-    except TooLarge:
-        raise
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise CheckpointError(f"a checkpoint must describe spaces, but: {error!r:.200}.") from error
-    agent = assemble(config, observation_space, action_space, name, torso)
-    scaling = Scaling.identity(meta["spaces"]["observation"])
-    return agent, Actor(agent.state.online.policy, scaling, agent.actions)
 
 
 def _policy_of(
