@@ -31,10 +31,14 @@ def server(tmp_path: Path) -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
-def get(server: ThreadingHTTPServer, path: str, host: str | None = None) -> tuple[int, bytes]:
+def get(
+    server: ThreadingHTTPServer, path: str, host: str | None = None, wanted: str = ""
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.putrequest("GET", path, skip_host=True)
     connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    if wanted:
+        connection.putheader("Range", wanted)
     connection.endheaders()
     answer = connection.getresponse()
     body = answer.read()
@@ -106,6 +110,27 @@ def test_a_video_is_served_by_the_name_in_the_data(
     (tmp_path / "runs" / "a" / "video.mp4").write_bytes(b"moving")
     ((video,),) = [run["videos"] for run in data(server)["runs"]]
     assert get(server, f"/{video['src']}") == (200, b"moving")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answer"),
+    [
+        ("bytes=0-1", (206, b"mo")),  # with which Safari asks whether it may seek
+        ("bytes=2-", (206, b"ving")),
+        ("bytes=-2", (206, b"ng")),
+        ("bytes=4-99", (206, b"ng")),
+        ("bytes=0-99", (200, b"moving")),
+        ("bytes=0-1,3-4", (200, b"moving")),
+        ("bytes=-", (200, b"moving")),
+    ],
+)
+def test_a_part_of_a_video_can_be_asked_for(
+    server: ThreadingHTTPServer, tmp_path: Path, wanted: str, answer: tuple[int, bytes]
+) -> None:
+    (tmp_path / "runs" / "a" / "video.mp4").write_bytes(b"moving")
+    ((video,),) = [run["videos"] for run in data(server)["runs"]]
+    assert get(server, f"/{video['src']}", wanted=wanted) == answer
+    assert get(server, f"/{video['src']}", wanted="bytes=6-")[0] == 416
 
 
 @pytest.mark.parametrize(

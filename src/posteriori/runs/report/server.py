@@ -1,6 +1,7 @@
 """The page of runs in progress, served on this machine and renewed as they train."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -123,7 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(content_type, body)
 
     def _send(self, content_type: str, body: bytes) -> None:
-        self.send_response(HTTPStatus.OK)
+        wanted = asked_range(self.headers.get("Range", ""), len(body))
+        if not wanted:
+            self.send_error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+            return
+        part = len(wanted) < len(body)
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if part else HTTPStatus.OK)
+        if part:
+            where = f"bytes {wanted.start}-{wanted.stop - 1}/{len(body)}"
+            self.send_header("Content-Range", where)
+            body = body[wanted.start : wanted.stop]
+        self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
@@ -141,6 +152,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing of each request."""
+
+
+def asked_range(header: str, size: int) -> range:
+    """Return which bytes a Range header asks for: Safari plays no video without an answer to it.
+
+    What is not understood, such as several ranges, is ignored (RFC 9110, section 14.2).
+
+    Args:
+        header: As given; empty asks for all.
+        size: How many there are.
+    """
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", header.strip(), re.ASCII)
+    first, last = found.groups() if found else ("", "")
+    if first:
+        return range(int(first), min(int(last) + 1, size) if last else size)
+    return range(max(0, size - int(last)), size) if last else range(size)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
