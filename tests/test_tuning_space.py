@@ -36,6 +36,11 @@ def test_ranges_and_choices_are_read(tmp_path: Path) -> None:
     assert settled({"widths": [64, 64]}).widths == (64, 64)
 
 
+def test_one_choice_holds_a_setting_at_it(tmp_path: Path) -> None:
+    read = space(tmp_path, "[envs]\nchoices = [4]\n[epsilon]\nlow = 0.01\nhigh = 1\n")
+    assert defaults_of(read) == {"envs": 4, "epsilon": Config().mpo.epsilon}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -50,7 +55,8 @@ def test_ranges_and_choices_are_read(tmp_path: Path) -> None:
         ("[n_step]\nlow = 1.5\nhigh = 2", r"low and high must be int like 3"),
         ("[discount]\nlow = 0.9\nhigh = 1.5", r"\[discount\]: discount must be from 0 to 1"),
         ("[critic]\nlow = 1\nhigh = 2", r"\[critic\]: must have choices, since its default is"),
-        ("[critic]\nchoices = ['scalar']", r"choices must be a list of two or more values"),
+        ("[critic]\nchoices = []", r"choices must be a list of different values"),
+        ("[critic]\nchoices = ['scalar', 'scalar']", r"must be a list of different values"),
         ("[critics]\nchoices = [0, 2]", r"\[critics\]: critics must be from 1 to"),
     ],
 )

@@ -86,8 +86,12 @@ def settled(values: Mapping[str, Any], base: Config | None = None) -> Config:
 
 
 def defaults_of(space: Space) -> dict[str, Any] | None:
-    """Return the defaults of the settings of a space; None if one of them lies outside of it."""
-    found = {name: DEFAULTS[name] for name in space}
+    """Return the defaults of the settings of a space; None if one of them lies outside of it.
+
+    A setting that the space holds at one value has that one.
+    """
+    held = {name: axis["choices"][0] for name, axis in space.items() if len(ends(axis)) == 1}
+    found = {name: held.get(name, DEFAULTS[name]) for name in space}
     found = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
     inside = all(
         found[name] in axis["choices"]
@@ -114,8 +118,11 @@ def _axis(name: str, table: Any) -> dict[str, Any]:
 
 
 def _choices(values: Any) -> list[Any]:
-    if not isinstance(values, list) or len(values) < 2 or len(set(map(repr, values))) < len(values):
-        raise SpaceError(f"choices must be a list of two or more values, but it is {values!r}.")
+    if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+        raise SpaceError(
+            f"choices must be a list of different values, but it is {values!r}. One alone holds "
+            "the setting at it."
+        )
     return values
 
 
@@ -130,8 +137,8 @@ def _range(low: Any, high: Any, log: Any, usual: Any) -> dict[str, Any]:
         )
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpaceError(
-            f"low must be below high, but they are {low} and {high}. Leave a setting that is to "
-            "have one value out of the space."
+            f"low must be below high, but they are {low} and {high}. Hold a setting at one "
+            "value with choices = [value]."
         )
     if log and low <= 0:
         raise SpaceError(f"low must be above 0 where log is true, but it is {low}. Raise it.")

@@ -96,7 +96,8 @@ function heightOn(axis, value) {
 
 function axesOf(study) {
   const scores = completeOf(study).map((trial) => trial.score);
-  const axes = Object.entries(study.space).map(([name, axis]) => ({ name, axis, value: (trial) => trial.values[name], text: settingText }));
+  const searched = Object.entries(study.space).filter(([, axis]) => axis.choices?.length !== 1);
+  const axes = searched.map(([name, axis]) => ({ name, axis, value: (trial) => trial.values[name], text: settingText }));
   if (scores.length) axes.push({ name: "score", axis: { low: Math.min(...scores), high: Math.max(...scores) }, value: (trial) => trial.score, text: (score) => number(score) });
   return axes;
 }
