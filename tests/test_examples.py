@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
             r" +600 +-\d+\.\d\nmean return -\d+\.\d, actions such as \[.* .*\]\n",
         ),
         ("own_networks", 600, r"mean length \d+ steps\n"),
+        ("own_preference", 200, r"(?:[\w ]+: mean return -\d+, effort \d+\.\d\d\n){2}"),
     ],
 )
 def test_example(
@@ -34,11 +35,15 @@ def test_example(
     monkeypatch.setattr(sys, "argv", [name, "--steps", str(steps)])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert re.fullmatch(said, capsys.readouterr().out)
-    (run,) = (tmp_path / "runs").iterdir()
-    assert (run / "config.json").exists()
+    assert all((run / "config.json").exists() for run in (tmp_path / "runs").iterdir())
 
 
 def test_every_example_is_run_and_short() -> None:
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert [script.stem for script in scripts] == ["own_environment", "own_networks", "pendulum"]
+    assert [script.stem for script in scripts] == [
+        "own_environment",
+        "own_networks",
+        "own_preference",
+        "pendulum",
+    ]
     assert all(len(script.read_text().splitlines()) <= 40 for script in scripts)

@@ -1,4 +1,5 @@
 from .algorithms.mpo import Mpo as Mpo
+from .models.actions import Preference as Preference
 from .runs.config import PRESETS as PRESETS
 from .runs.config import Config as Config
 from .runs.evaluate import Evaluation as Evaluation

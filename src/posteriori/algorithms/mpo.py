@@ -148,7 +148,8 @@ class Mpo:
         values = state.target.critic(state_at, actions.clip(atoms))
         goal = values.mix(log_w).backup(returns.reward, returns.discount)
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
-        weights, metrics = self._improve(objectives, log_w)
+        epsilons = {name: preference.epsilon for name, preference in actions.own}
+        weights, metrics = self._improve(objectives, log_w, epsilons)
 
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
@@ -166,7 +167,7 @@ class Mpo:
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(
-        self, objectives: dict[str, Array], log_w: Array
+        self, objectives: dict[str, Array], log_w: Array, epsilons: dict[str, float]
     ) -> tuple[Float[Array, " N B"], Metrics]:
         """Sum the E-step's weights over objectives, each with its own temperature.
 
@@ -175,8 +176,9 @@ class Mpo:
         expectation, without the noise of the samples' own mean and spread.
         """
         total, metrics = jnp.zeros_like(log_w), {"value": jnp.mean(objectives["return"])}
+        epsilons = {"return": self.epsilon, "bounds": self.epsilon_bounds, **epsilons}
         for name, q in objectives.items():
-            epsilon = {"return": self.epsilon, "bounds": self.epsilon_bounds}[name]
+            epsilon = epsilons[name]
             eta = temperature(q, log_w, epsilon)
             log_q, _ = e_step(q, log_w, eta, epsilon)
             weights = jnp.exp(log_q)

@@ -1,5 +1,7 @@
 """The action space as the policy sees it: vectors in the box [-1, 1], or one-hot vectors."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
@@ -7,9 +9,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@dataclass(frozen=True)
+class Preference:
+    """An objective of the action alone, beside the return: what to prefer where the return allows.
+
+    Args:
+        value: From actions `[*S D]` in the policy's units to values `[*S]`, in any unit, larger is
+            better. A box is [-1, 1] in each entry, and actions may lie beyond; a discrete action is
+            one-hot. JAX traces it.
+        epsilon: KL bound of its own E-step, nats: how hard it pulls, beside the return's `epsilon`
+            (MO-MPO, arXiv 2005.07513).
+    """
+
+    value: Callable[[Array], Array]
+    epsilon: float
+
+
 @runtime_checkable
 class Actions(Protocol):
     """Between a policy's actions and the environment's."""
+
+    @property
+    def own(self) -> tuple[tuple[str, Preference], ...]:
+        """The user's preferences, by name."""
+        ...
 
     @property
     def size(self) -> int:
@@ -34,6 +57,7 @@ class BoxActions(eqx.Module):
 
     low: Float[Array, " D"]
     high: Float[Array, " D"]
+    own: tuple[tuple[str, Preference], ...] = eqx.field(static=True, default=())
 
     @property
     def size(self) -> int:
@@ -54,7 +78,8 @@ class BoxActions(eqx.Module):
     def preferences(self, action: Float[Array, "*S D"]) -> dict[str, Float[Array, "*S"]]:
         """Prefer actions inside the box: -||a - clip(a)|| (Acme, arXiv 2006.00979, *MPO*)."""
         outside = action - self.clip(action)
-        return {"bounds": -jnp.sqrt(jnp.sum(outside**2, axis=-1))}
+        own = {name: preference.value(action) for name, preference in self.own}
+        return {"bounds": -jnp.sqrt(jnp.sum(outside**2, axis=-1)), **own}
 
 
 class DiscreteActions(eqx.Module):
@@ -62,6 +87,7 @@ class DiscreteActions(eqx.Module):
 
     size: int = eqx.field(static=True)
     start: int = eqx.field(static=True, default=0)
+    own: tuple[tuple[str, Preference], ...] = eqx.field(static=True, default=())
 
     def clip(self, action: Float[Array, "*S D"]) -> Float[Array, "*S D"]:
         """Return the action: a one-hot vector is always executed as it is."""
@@ -71,9 +97,6 @@ class DiscreteActions(eqx.Module):
         """Return the integer that a one-hot vector stands for."""
         return jnp.argmax(action, axis=-1) + self.start
 
-    def preferences(
-        self,
-        action: Float[Array, "*S D"],  # noqa: ARG002 - no discrete action lies outside
-    ) -> dict[str, Float[Array, "*S"]]:
-        """Prefer none."""
-        return {}
+    def preferences(self, action: Float[Array, "*S D"]) -> dict[str, Float[Array, "*S"]]:
+        """Prefer what the user does: no discrete action lies outside."""
+        return {name: preference.value(action) for name, preference in self.own}

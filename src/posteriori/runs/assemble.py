@@ -1,6 +1,7 @@
 """From settings and spaces to an algorithm and its first state: all variants are known here."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from posteriori.algorithms.mpo import Mpo, Networks, State
 from posteriori.experience.spaces import flat_size
-from posteriori.models.actions import Actions, BoxActions, DiscreteActions
+from posteriori.models.actions import Actions, BoxActions, DiscreteActions, Preference
 from posteriori.models.networks import (
     CategoricalHead,
     CategoricalValueHead,
@@ -44,6 +45,7 @@ def assemble(
     action_space: gym.Space,
     name: str,
     torso: TorsoFactory | None = None,
+    preferences: Mapping[str, Preference] | None = None,
 ) -> Agent:
     """Build networks and algorithm for an environment.
 
@@ -55,13 +57,14 @@ def assemble(
         torso: Makes a torso of one's own from an input size and a key; the torso tells its number
             of features by an attribute `size`. Called once for the policy and once for the critic,
             whose input ends with the action.
+        preferences: Objectives of one's own beside the return, by name.
 
     Raises:
-        ValueError: If the policy of the settings does not fit the action space, or the torso's
-            features are not of its size.
-        TypeError: If the torso has no size.
+        ValueError: If the policy of the settings does not fit the action space, the torso's
+            features are not of its size, or a preference cannot be used.
+        TypeError: If the torso has no size, or a preference is none.
     """
-    actions = _actions(action_space)
+    actions = _actions(action_space, preferences or {})
     obs_size = flat_size(observation_space)
     names = ("torso", "head", "critics", "state")
     keys = dict(zip(names, jax.random.split(jax.random.key(config.seed), 4), strict=True))
@@ -107,11 +110,40 @@ def spaces(description: dict) -> tuple[gym.Space, gym.Space]:
     return observation_space, gym.spaces.Box(low, high, dtype=np.float32)
 
 
-def _actions(space: gym.Space) -> Actions:
+def _actions(space: gym.Space, preferences: Mapping[str, Preference]) -> Actions:
+    own = tuple(preferences.items())
     if isinstance(space, gym.spaces.Discrete):
-        return DiscreteActions(int(space.n), int(space.start))
-    assert isinstance(space, gym.spaces.Box)
-    return BoxActions(jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32))
+        actions: Actions = DiscreteActions(int(space.n), int(space.start), own)
+    else:
+        assert isinstance(space, gym.spaces.Box)
+        low, high = (jnp.asarray(side, jnp.float32) for side in (space.low, space.high))
+        actions = BoxActions(low, high, own)
+    for name, preference in own:
+        _check_preference(name, preference, actions.size)
+    return actions
+
+
+def _check_preference(name: str, preference: Preference, size: int) -> None:
+    if not isinstance(preference, Preference):
+        raise TypeError(
+            f"preferences must be Preference(value, epsilon), but {name} is a "
+            f"{type(preference).__name__}. Give {name}=Preference(..., epsilon=0.01)."
+        )
+    if not name.isidentifier() or name in ("return", "bounds"):
+        raise ValueError(
+            f"a preference's name must be a word other than return and bounds, but it is {name!r}."
+        )
+    if not 0 < preference.epsilon < math.inf:
+        raise ValueError(
+            f"epsilon of the preference {name} must be above 0, but it is {preference.epsilon}. "
+            "Leave out a preference that is not to count."
+        )
+    shape = eqx.filter_eval_shape(preference.value, jnp.zeros((3, 2, size))).shape
+    if shape != (3, 2):
+        raise ValueError(
+            f"value of the preference {name} must turn actions [*S, {size}] into [*S], but it "
+            f"makes {list(shape)} of [3, 2, {size}]. Sum over the last axis alone: axis=-1."
+        )
 
 
 def _torso(make: TorsoFactory, in_size: int, key: PRNGKeyArray) -> Torso:

@@ -12,6 +12,7 @@ from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
 from posteriori.experience.faults import Patience
 from posteriori.experience.spaces import flat_size
+from posteriori.models.actions import Preference
 from posteriori.models.actor import Actor
 from posteriori.models.scaling import Scaling
 from posteriori.runs import artifacts
@@ -56,6 +57,7 @@ class Loop:
         config: Config,
         evaluation_env: EnvLike | None,
         torso: TorsoFactory | None,
+        preferences: Mapping[str, Preference] | None = None,
         *,
         seed: int,
     ):
@@ -67,7 +69,7 @@ class Loop:
         self.name = environment_name(env)
         spaces = envs.single_observation_space, envs.single_action_space
         check_run(config, *map(flat_size, spaces))
-        agent = assemble(config, *spaces, self.name, torso)
+        agent = assemble(config, *spaces, self.name, torso, preferences)
         self.config = config
         self.envs = envs
         self.evaluation_env = env if evaluation_env is None else evaluation_env

@@ -1,7 +1,7 @@
 """Training runs: start one, continue one."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from posteriori.experience.collect import NonFinite
 from posteriori.experience.envs import EnvLike, environment_name
 from posteriori.experience.faults import EnvironmentFailed
+from posteriori.models.actions import Preference
 from posteriori.models.actor import Actor
 from posteriori.runs import checkpoint
 from posteriori.runs.artifacts import finish, forget_films
@@ -60,6 +61,7 @@ def train(
     sinks: Sequence[Sink] = (),
     evaluation_env: EnvLike | None = None,
     torso: TorsoFactory | None = None,
+    preferences: Mapping[str, Preference] | None = None,
     **settings: object,
 ) -> Run:
     """Train a policy with MPO.
@@ -74,6 +76,7 @@ def train(
         evaluation_env: What to evaluate in, if not `env`.
         torso: Makes networks of one's own: from an input size and a key to a callable with an
             attribute `size`.
+        preferences: Objectives of the action alone, by name, beside the return.
         **settings: Fields of `Config`, or of its `mpo`, that replace the config's.
 
     Raises:
@@ -85,7 +88,7 @@ def train(
     """
     config = with_settings(config or Config(), settings)
     check(config)
-    loop = _loop(env, config, evaluation_env, torso, seed=config.seed)
+    loop = _loop(env, config, evaluation_env, torso, preferences, seed=config.seed)
     folder = RunFolder.create(run_dir, env=loop.name, seed=config.seed)
     with held(folder.path):
         folder.write_config(loop.name, config)
@@ -100,6 +103,7 @@ def resume(
     sinks: Sequence[Sink] = (),
     evaluation_env: EnvLike | None = None,
     torso: TorsoFactory | None = None,
+    preferences: Mapping[str, Preference] | None = None,
 ) -> Run:
     """Continue a run from its newest checkpoint.
 
@@ -110,6 +114,7 @@ def resume(
         sinks: As for `train`.
         evaluation_env: As for `train`.
         torso: As for `train`, where the run had one.
+        preferences: As for `train`, where the run had some.
 
     Raises:
         ValueError: If the folder holds no run, or one that these arguments do not fit.
@@ -128,7 +133,7 @@ def resume(
         saved = newest_saved(folder.checkpoints, fingerprint(config))
         step = saved.meta["steps"]
         fresh_seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1)[0])
-        loop = _loop(named, config, evaluation_env, torso, seed=fresh_seed)
+        loop = _loop(named, config, evaluation_env, torso, preferences, seed=fresh_seed)
         restore(loop, saved, fresh_seed)
         forget_films(folder, step)
         check_mark(folder.metrics, saved.meta["metrics"])
@@ -140,11 +145,12 @@ def _loop(
     config: Config,
     evaluation_env: EnvLike | None,
     torso: TorsoFactory | None,
+    preferences: Mapping[str, Preference] | None,
     *,
     seed: int,
 ) -> Loop:
     try:
-        return Loop(env, config, evaluation_env, torso, seed=seed)
+        return Loop(env, config, evaluation_env, torso, preferences, seed=seed)
     except (NonFinite, EnvironmentFailed) as error:
         raise RunFailed(f"{environment_name(env)}: {error}") from error
 

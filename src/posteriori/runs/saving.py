@@ -58,6 +58,12 @@ def restore(loop: "Loop", saved: Saved, seed: int) -> None:
             f"{loop.name} must have the spaces of the run's environment, {meta['spaces']!r:.200}, "
             f"but it has {_spaces(loop)!r:.200}. Continue a run with its own environment."
         )
+    had, has = meta.get("preferences", {}), _preferences(loop)
+    if had != has:
+        raise CheckpointError(
+            f"a run must go on with its own preferences (name and epsilon), {had}, but it has "
+            f"{has}. Pass them to resume(..., preferences=...)."
+        )
     loop.learner.restore(unflatten(loop.learner.state, parts["learner"]))
     loop.gathering.restore(parts["gathering"])
     if not loop.segments.restore(saved.folder, meta["parts"], parts):
@@ -81,9 +87,14 @@ def _meta(loop: "Loop") -> dict[str, Any]:
         "evaluated": loop.evaluated,
         "best": loop.best.to_json() if loop.best else None,
         "spaces": _spaces(loop),
+        "preferences": _preferences(loop),
         "settings": fingerprint(loop.config),
         "metrics": mark(loop.folder.metrics),
     }
+
+
+def _preferences(loop: "Loop") -> dict[str, float]:
+    return {name: preference.epsilon for name, preference in loop.learner.actions.own}
 
 
 def _spaces(loop: "Loop") -> dict[str, Any]:
