@@ -147,7 +147,7 @@ function videoPanel() {
     player.play().catch(() => {}); // a browser may want a click on the video itself
   };
   const chosen = found.findIndex((video) => mark(video) === settings.video), ends = found.map(({ step }) => step === null);
-  show(chosen >= 0 ? chosen : ends.includes(true) ? ends.lastIndexOf(true) : found.length - 1);
+  show(chosen >= 0 ? chosen : ends.includes(true) ? ends.indexOf(true) : found.length - 1);
   return el("figure", { class: "panel video" }, el("div", { class: "panel-head" }, el("h3", {}, "The policy, greedy"), el("span", { class: "pick" }, back, choice, on)), player);
 }
 
