@@ -260,7 +260,8 @@ def test_the_losses_of_a_discrete_policy_are_those_of_a_slow_walk() -> None:
     assert float(metrics["temperature/return"]) == pytest.approx(eta, rel=1e-3)
     gain = oracles.improved(q, log_w, eta) - np.exp(log_w)  # over the policy's own likelihood
     likelihood = np.sum(gain * log_w, axis=0)
-    assert float(metrics["loss/policy"]) == pytest.approx(-likelihood.mean(), rel=1e-4)
+    # A small difference of likelihoods, which float32 rounds otherwise on every kind of processor.
+    assert float(metrics["loss/policy"]) == pytest.approx(-likelihood.mean(), abs=5e-7)
     assert float(metrics["value"]) == pytest.approx(q.mean(), rel=1e-4)
 
 

@@ -345,7 +345,7 @@ def never() -> gym.Env:
 @pytest.mark.parametrize(
     ("settings", "error", "text"),
     [
-        ({"steps": 0}, ValueError, "steps must be greater than 0"),
+        ({"steps": 0}, ValueError, "steps must be from 1 to"),
         ({"epsilon": -0.1}, ValueError, "epsilon must be greater than 0"),
         ({"learning_rat": 1e-3}, TypeError, "Did you mean learning_rate"),
         ({"mpo": None}, TypeError, "mpo must be an Mpo, but it is None"),
@@ -407,7 +407,7 @@ def test_a_run_that_was_not_trained_in_a_registered_environment_asks_for_it(shor
 
 @pytest.mark.parametrize("steps", [0, -5])
 def test_a_total_of_no_steps_is_refused(short: Path, steps: int) -> None:
-    with pytest.raises(ValueError, match=f"steps must be greater than 0 .*, but it is {steps}"):
+    with pytest.raises(ValueError, match=f"steps must be from 1 to .*, but it is {steps}"):
         resume(short, env=Counting, steps=steps)
 
 
