@@ -4,6 +4,7 @@
 ARGS ?=
 KILLS ?= 100
 CASES ?= 10000
+WORKERS ?= 2
 PYTHON ?=
 export PYTHON
 
@@ -26,8 +27,8 @@ train: .venv/.installed  ## Train BipedalWalker-v3 with the defaults (options: A
 install: .venv/.installed  ## Set up .venv with the library and its command line
 install-dev: .venv/.installed-dev  ## Set up .venv with the tools of development as well
 
-test: .venv/.installed-dev  ## Run the tests (options: ARGS="-k em -x")
-	.venv/bin/pytest -q $(ARGS)
+test: .venv/.installed-dev  ## Run the tests in WORKERS processes (options: ARGS="-k em -x" WORKERS=0)
+	.venv/bin/pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: .venv/.installed-dev  ## Run the slow tests, which train
 	.venv/bin/pytest -q -m slow $(ARGS)
