@@ -10,7 +10,6 @@ compiled and timed one by one; XLA fuses across them in the update, so that thei
 import os
 import platform
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -130,8 +129,7 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
     )
     goal = mixed.backup(reward, discount)
     objectives = {"return": values.mean(), **actions.preferences(atoms)}
-    improve = partial(mpo._improve, epsilons={})
-    weights, _ = improve(objectives, log_w)
+    weights, _ = mpo._improve(objectives, log_w)
 
     def critic_loss(critic: Any, goal: Any) -> jax.Array:
         return jnp.mean(critic(obs[0], jnp.asarray(batch.action[0])).loss(goal))
@@ -155,7 +153,7 @@ def make_parts(agent: Agent, batch: Trajectory, scaling: Scaling) -> dict[str, C
             lambda v, w: (v.mean(), v.mix(w)), values, log_w
         ),
         "backup (projection)": _compiled(lambda v, *g: v.backup(*g), mixed, reward, discount),
-        "temperatures and weights": _compiled(improve, objectives, log_w),
+        "temperatures and weights": _compiled(mpo._improve, objectives, log_w),
         "critic's gradient": _compiled(eqx.filter_grad(critic_loss), online.critic, goal),
         "policy's and alphas' gradient": _compiled(eqx.filter_grad(policy_loss), *policy_args),
         "Adam, target copy": _stepping(mpo, state),

@@ -10,6 +10,7 @@ the policy is improved at the last observation of each n-step window, where the 
 needs the same target values; and it settles, in steps and trust regions that shrink with time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from posteriori.algorithms.finite import first_bad
 from posteriori.algorithms.multipliers import needed, stiffness, tighten
 from posteriori.algorithms.returns import n_step
 from posteriori.algorithms.trajectory import Trajectory
-from posteriori.models.actions import Actions
+from posteriori.models.actions import Actions, Preference
 from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
@@ -148,8 +149,7 @@ class Mpo:
         values = state.target.critic(state_at, actions.clip(atoms))
         goal = values.mix(log_w).backup(returns.reward, returns.discount)
         objectives = {"return": values.mean(), **actions.preferences(atoms)}
-        epsilons = {name: preference.epsilon for name, preference in actions.own}
-        weights, metrics = self._improve(objectives, log_w, epsilons)
+        weights, metrics = self._improve(objectives, log_w, actions.own)
 
         def loss(online: Networks, alpha: dict[str, Array]) -> tuple[Array, Metrics]:
             critic_loss = jnp.mean(online.critic(obs[0], batch.action[0]).loss(goal))
@@ -167,7 +167,7 @@ class Mpo:
         return self._step(state, gradient, dual_gradient, next_key), metrics
 
     def _improve(
-        self, objectives: dict[str, Array], log_w: Array, epsilons: dict[str, float]
+        self, objectives: dict[str, Array], log_w: Array, own: Sequence[tuple[str, Preference]] = ()
     ) -> tuple[Float[Array, " N B"], Metrics]:
         """Sum the E-step's weights over objectives, each with its own temperature.
 
@@ -176,7 +176,8 @@ class Mpo:
         expectation, without the noise of the samples' own mean and spread.
         """
         total, metrics = jnp.zeros_like(log_w), {"value": jnp.mean(objectives["return"])}
-        epsilons = {"return": self.epsilon, "bounds": self.epsilon_bounds, **epsilons}
+        epsilons = {"return": self.epsilon, "bounds": self.epsilon_bounds}
+        epsilons |= {name: preference.epsilon for name, preference in own}
         for name, q in objectives.items():
             epsilon = epsilons[name]
             eta = temperature(q, log_w, epsilon)
