@@ -1,5 +1,6 @@
 """Environments that fail: how often they may be rebuilt, and what is said beyond that."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # What an environment may raise; sys.exit() is how many a game ends itself.
@@ -55,6 +56,18 @@ class Failures:
                 f"{', or raise env_restarts' if allowed else ''}."
             ) from cause
         return f"{who}{self.where} failed ({told(cause)}) and {mended}, {count} of {allowed} times"
+
+
+def announce(restarts: Mapping[int, str], then: str, tell: Callable[[str, str], None]) -> None:
+    """Tell, by name and text, of environments that were rebuilt; of several at once a single time.
+
+    Args:
+        restarts: By environment, what happened.
+        then: What becomes of their unfinished episodes.
+        tell: Hears of it.
+    """
+    for text in dict.fromkeys(restarts.values()):
+        tell("environment-restarted", f"{text}. {then}")
 
 
 def told(cause: BaseException) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from posteriori.experience.collect import LARGEST, NonFinite, first_bad
 from posteriori.experience.envs import EnvLike, environment_name, make_reference
-from posteriori.experience.faults import Patience
+from posteriori.experience.faults import Patience, announce
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.config import Config
 from posteriori.runs.folder import RunFolder, trusted
@@ -26,6 +26,7 @@ _ENDLESS = (
     f"has come to {ENDLESS:,} steps, and its end is waited for. If there may be none, wrap the "
     "environment in gymnasium.wrappers.TimeLimit."
 )
+AGAIN = "The unfinished episode is played again."
 PARALLEL = 10  # episodes stepped together, so that one call of the policy serves several
 
 
@@ -91,7 +92,7 @@ def run_episodes(
     total, length = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)
     over = np.zeros(envs.num_envs, np.bool_)
     obs, info = envs.reset(seed=seed)
-    _tell_restarts(info, tell)
+    announce(info.get("restarts", {}), AGAIN, tell)
     while min(map(len, done)) < quota:
         _refuse_non_finite(env, "observation", obs)
         obs, reward, terminated, truncated, info = envs.step(policy(obs))
@@ -100,7 +101,9 @@ def run_episodes(
         over = (terminated | truncated) & ~over
         if length.max() == ENDLESS:
             tell("episode-without-end", f"an episode of {env} in an evaluation {_ENDLESS}")
-        for e in _tell_restarts(info, tell):
+        restarts = info.get("restarts", {})
+        announce(restarts, AGAIN, tell)
+        for e in restarts:  # their episodes cannot be counted
             total[e], length[e], over[e] = 0.0, 0, False
         for e in np.flatnonzero(over):
             done[e].append((float(total[e]), int(length[e])))
@@ -186,14 +189,6 @@ def _summary(env: str, episodes: list[tuple[float, int]]) -> Evaluation:
         lengths=lengths,
         steps=sum(lengths),
     )
-
-
-def _tell_restarts(info: Mapping[str, Any], tell: Callable[[str, str], None]) -> list[int]:
-    """Say which environments failed; return them: their episodes do not count, and begin again."""
-    restarts = info.get("restarts", {})
-    for text in dict.fromkeys(restarts.values()):
-        tell("environment-restarted", f"{text}. The unfinished episode is played again.")
-    return list(restarts)
 
 
 def _refuse_non_finite(env: str, field: str, value: NDArray) -> None:

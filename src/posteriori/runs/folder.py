@@ -191,12 +191,25 @@ def trusted(stored: str, given: Any, record: Path) -> Any:
     )
 
 
+def file_name(env: str) -> str:
+    """Return an environment's name in letters for every file system."""
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", env).strip("-.") or "env"
+
+
 def default_path(env: str, seed: int) -> Path:
     """Return `runs/{env}-seed{seed}-{time}`, in letters for every file system, not yet taken."""
-    name = re.sub(r"[^A-Za-z0-9_.+-]+", "-", env).strip("-.") or "env"
-    path = Path("runs") / f"{name}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path = Path("runs") / f"{file_name(env)}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     again = (path.with_name(f"{path.name}-{n}") for n in range(2, 10_000))
     return next(p for p in (path, *again) if not p.exists())
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content: its time and size; None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def write_atomically(path: Path, data: bytes) -> None:

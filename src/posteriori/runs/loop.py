@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from posteriori.experience.collect import Episode, NonFinite
 from posteriori.experience.envs import EnvLike, environment_name, make_reference, make_vector
-from posteriori.experience.faults import Patience
+from posteriori.experience.faults import Patience, announce
 from posteriori.experience.spaces import flat_size
 from posteriori.models.actions import Preference
 from posteriori.models.actor import Actor
@@ -97,7 +97,7 @@ class Loop:
         self.began = time.perf_counter() - self.seconds
         self.reported = (self.steps, self.learner.updates, self.seconds)
         self.saved = self.steps  # nothing is new until a step is done
-        self._tell_restarts(self.gathering.collector.restarts)
+        announce(self.gathering.collector.restarts, CLOSED, self._tell)
         try:
             self._evaluate_if_due()
             self._train()
@@ -118,7 +118,7 @@ class Loop:
             self.steps += progress.transitions
             self.episodes += len(progress.episodes)
             self.recent += progress.episodes
-            self._tell_restarts(progress.restarts)
+            announce(progress.restarts, CLOSED, self._tell)
             self.clipped.append(self.gathering.collector.clipped)
             self._at_intervals(before)
             self._stop_if_asked()
@@ -166,10 +166,6 @@ class Loop:
                 return n
             self.learner.update(batch, scaling)
         return max(due, 0)
-
-    def _tell_restarts(self, restarts: Mapping[int, str]) -> None:
-        for text in dict.fromkeys(restarts.values()):
-            self._tell("environment-restarted", f"{text}. {CLOSED}")
 
     def _tell(self, name: str, text: str) -> None:
         self.journal.tell(self.steps, name, text)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata, resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from posteriori.runs.folder import write_atomically
 from posteriori.runs.history import History, grouped
 from posteriori.runs.report.run import describe
 from posteriori.runs.report.study import describe_study, is_study, telling_runs
+from posteriori.runs.tuning.record import read
 
 STYLES = ("vendor/uplot.css", "page.css")
 SCRIPTS = (
@@ -46,10 +48,10 @@ def report(runs: Sequence[Path | str], out: Path | str, *, embed_videos: bool = 
         raise ValueError("There must be a run to report, but none was given. Name a run's folder.")
     source = _embedded if embed_videos else None
     given = [Path(path) for path in dict.fromkeys(map(str, runs))]
-    studies = [path for path in given if is_study(path)]
-    folders = [run for path in given for run in (telling_runs(path) if path in studies else [path])]
-    described = [describe(run, source) for run in dict.fromkeys(folders)]
-    data = payload(described, live=False, studies=[describe_study(path) for path in studies])
+    studies = {path: read(path) for path in given if is_study(path)}
+    shown = [telling_runs(studies[path]) if path in studies else [path] for path in given]
+    described = [describe(run, source) for run in dict.fromkeys(chain(*shown))]
+    data = payload(described, live=False, studies=list(map(describe_study, studies.values())))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, render(data).encode())
     return out

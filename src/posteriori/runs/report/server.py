@@ -12,12 +12,13 @@ from threading import Lock
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from posteriori.runs.folder import RunFolder
+from posteriori.runs.folder import RunFolder, stamp
 from posteriori.runs.listing import find_runs
 from posteriori.runs.report.page import payload, render, to_json
 from posteriori.runs.report.run import describe
 from posteriori.runs.report.study import describe_study, is_study
 from posteriori.runs.state import read_state
+from posteriori.runs.tuning.record import read
 
 NEWEST = 20  # runs on the page: what more would be is too much for the eye and the browser
 
@@ -51,7 +52,7 @@ class Watched:
     def _run(self, path: Path) -> dict[str, Any] | None:
         folder = RunFolder(path)
         files = (folder.metrics, folder.state, folder.final, folder.warnings, folder.videos)
-        stamps = [_stamp(file) for file in (*files, folder.record, folder.video)]
+        stamps = [stamp(file) for file in (*files, folder.record, folder.video)]
         seen = (read_state(folder), *stamps)  # a process may be gone without a word
         before = self._read.get(path)
         if before is None or before[0] != seen:
@@ -66,12 +67,12 @@ class Watched:
         made = []
         for path in filter(is_study, (self.root, *sorted(self.root.iterdir()))):
             with suppress(OSError, ValueError):
-                made.append(describe_study(path))
+                made.append(describe_study(read(path)))
         return made
 
     def _source(self, video: Path) -> str:
-        stamp = hashlib.sha256(f"{video.resolve()} {_stamp(video)}".encode()).hexdigest()[:16]
-        name = f"{stamp}.mp4"
+        mark = hashlib.sha256(f"{video.resolve()} {stamp(video)}".encode()).hexdigest()[:16]
+        name = f"{mark}.mp4"
         self._videos[name] = video
         return f"video/{quote(name)}"
 
@@ -168,11 +169,3 @@ def asked_range(header: str, size: int) -> range:
     if first:
         return range(int(first), min(int(last) + 1, size) if last else size)
     return range(max(0, size - int(last)), size) if last else range(size)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from posteriori.runs.tuning.record import RECORD, Tuned, read
+from posteriori.runs.tuning.record import RECORD, Tuned
 
 
 def is_study(folder: Path) -> bool:
@@ -11,16 +11,11 @@ def is_study(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
-def describe_study(folder: Path) -> dict[str, Any]:
-    """Return everything that the page shows of a study, as plain values.
-
-    Raises:
-        ValueError: its record cannot be read.
-    """
-    tuned = read(folder)
+def describe_study(tuned: Tuned) -> dict[str, Any]:
+    """Return everything that the page shows of a study, as plain values."""
     best, usual = tuned.best, tuned.of_defaults
     return {
-        "path": str(folder),
+        "path": str(tuned.study),
         "env": tuned.env,
         "sentence": tuned.sentence(),
         "space": tuned.space,
@@ -32,12 +27,11 @@ def describe_study(folder: Path) -> dict[str, Any]:
     }
 
 
-def telling_runs(folder: Path) -> list[Path]:
+def telling_runs(tuned: Tuned) -> list[Path]:
     """Return the folders of the best trial's runs and of the defaults', those that are there."""
-    tuned: Tuned = read(folder)
     trials = [trial["number"] for trial in (tuned.best, tuned.of_defaults) if trial]
     runs = [
-        folder / "trials" / str(number) / f"seed{seed}"
+        tuned.study / "trials" / str(number) / f"seed{seed}"
         for number in dict.fromkeys(trials)
         for seed in range(tuned.seeds)
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from posteriori.runs.folder import RunFolder
+from posteriori.runs.folder import RunFolder, stamp
 from posteriori.runs.sinks import read_rows
 from posteriori.runs.state import read_state
 from posteriori.runs.tuning.worker import BAD_INPUT
@@ -51,7 +51,7 @@ class SeedRun:
     command: list[str]
     process: subprocess.Popen | None = None
     starts: int = 0
-    read: tuple[int, dict[int, float]] = field(default=(0, {}))
+    read: tuple[tuple[int, int] | None, dict[int, float]] = field(default=(None, {}))
 
     @property
     def log(self) -> Path:
@@ -88,14 +88,14 @@ class SeedRun:
 
     def evaluations(self, every: int) -> dict[int, float]:
         """Return the mean of each evaluation so far, by the multiple of `every` that it is for."""
-        size = self.folder.metrics.stat().st_size if self.folder.metrics.is_file() else 0
-        if size != self.read[0]:
+        now = stamp(self.folder.metrics)
+        if now and now != self.read[0]:
             means = {
                 row["step"] // every * every: row["evaluation/mean"]
                 for row in read_rows(self.folder.metrics)
                 if "evaluation/mean" in row
             }
-            self.read = (size, means)
+            self.read = (now, means)
         return self.read[1]
 
     def end_of_process(self) -> int | None:

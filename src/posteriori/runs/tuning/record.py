@@ -49,16 +49,19 @@ class Tuned:
     importances: dict[str, float] = field(default_factory=dict)
 
     @property
+    def complete(self) -> list[dict[str, Any]]:
+        """The trials that have a score."""
+        return [trial for trial in self.trials if trial["state"] == "complete"]
+
+    @property
     def best(self) -> dict[str, Any] | None:
         """The trial with the highest score; None while none is complete."""
-        complete = [trial for trial in self.trials if trial["state"] == "complete"]
-        return max(complete, key=lambda trial: trial["score"], default=None)
+        return max(self.complete, key=lambda trial: trial["score"], default=None)
 
     @property
     def of_defaults(self) -> dict[str, Any] | None:
         """The complete trial of the settings' defaults, if there is one: the first of a study."""
-        complete = [trial for trial in self.trials if trial["state"] == "complete"]
-        return next((trial for trial in complete if trial["values"] == self.defaults), None)
+        return next((trial for trial in self.complete if trial["values"] == self.defaults), None)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -73,8 +76,12 @@ class Tuned:
 
     def command(self, trial: Mapping[str, Any], seed: int = 0) -> str:
         """Return the command that repeats a run of a trial."""
-        words = options({"steps": self.steps, **trial["values"], "seed": seed})
-        return shlex.join(["posteriori", "train", self.env, *words])
+        return shlex.join(self.words(trial["values"], seed))
+
+    def words(self, values: Mapping[str, Any], seed: int) -> list[str]:
+        """Return the words of the command that trains with a trial's values."""
+        words = options({"steps": self.steps, **values, "seed": seed})
+        return ["posteriori", "train", self.env, *words]
 
     def sentence(self) -> str:
         """Return how the study stands, in a line."""

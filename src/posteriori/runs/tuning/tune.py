@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 from posteriori.experience.envs import make_reference
 from posteriori.runs.config import Config, check
-from posteriori.runs.folder import RunFolder
+from posteriori.runs.folder import RunFolder, file_name
 from posteriori.runs.lock import held
-from posteriori.runs.report.run import options
 from posteriori.runs.stopping import stop_signals
 from posteriori.runs.tuning import record
 from posteriori.runs.tuning.attempt import Attempt, CannotBegin, RunLost, SeedRun
@@ -81,7 +79,7 @@ def tune(
 
 def default_path(env: str) -> Path:
     """Return `runs/tune-{env}`, in letters for every file system: the same call goes on there."""
-    return Path("runs") / f"tune-{re.sub(r'[^A-Za-z0-9_.+-]+', '-', env).strip('-.') or 'env'}"
+    return Path("runs") / f"tune-{file_name(env)}"
 
 
 def _wanted(
@@ -160,12 +158,11 @@ class _Study:
     def _seed(self, number: int, values: dict[str, Any], seed: int) -> SeedRun:
         steps, every = self.tuned.steps, self.tuned.evaluate_every
         settings = {"seed": seed, "steps": steps, "evaluate_every": every, "pictures": False}
-        words = options({"steps": steps, **values, "seed": seed})
         return SeedRun(
             folder=RunFolder(self.tuned.study / "trials" / str(number) / f"seed{seed}"),
             env=self.tuned.env,
             settings=values | settings,
-            command=["posteriori", "train", self.tuned.env, *words],
+            command=self.tuned.words(values, seed),
         )
 
     def _look(self, number: int) -> None:

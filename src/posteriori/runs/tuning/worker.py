@@ -11,12 +11,11 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from posteriori.runs.checkpoint import CheckpointError
 from posteriori.runs.folder import RunFolder
-from posteriori.runs.lock import FolderInUse, held
+from posteriori.runs.lock import is_held
 from posteriori.runs.notices import told
 from posteriori.runs.run import RunFailed, resume, train
 from posteriori.runs.tuning.space import settled
@@ -49,26 +48,15 @@ def main() -> int:
 def work(folder: RunFolder, env: str, settings: dict[str, Any]) -> None:
     """Train in a folder, from the last checkpoint if there is one."""
     if folder.path.exists():
-        _wait_for(folder.path)
+        until = time.monotonic() + PATIENCE
+        while is_held(folder.path) and time.monotonic() < until:
+            time.sleep(0.5)
         try:
             resume(folder.path, env=env)
             return
         except (CheckpointError, FileNotFoundError):  # killed before it had saved anything
             shutil.rmtree(folder.path)
     train(env, config=settled(settings), run_dir=folder.path)
-
-
-def _wait_for(path: Path) -> None:
-    """Let the worker of a study that was killed save."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with held(path):
-                return
-        except FolderInUse:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.5)
 
 
 def _stop_with_the_study() -> None:
