@@ -1,11 +1,15 @@
 """Does a long run stay as it began? Memory, handles, threads and speed of two hours of training.
 
-    python tests/torture/soak.py [--minutes 120] [--faults] [--out build/soak]
+    python tests/torture/soak.py [--minutes 120] [--fresh 8] [--faults] [--out build/soak]
 
-Trains Pendulum-v1 with tiny networks, evaluations and checkpoints included, and notes every ten
-seconds what the process holds: `soak.csv`, `soak.svg`, and a last line that compares the end of the
-run with its beginning. Linux only, since it reads /proc. Steps per second depend on what else the
-machine does; processor time per step hardly does.
+Trains Pendulum-v1 on one core with tiny networks, evaluations and checkpoints included, and notes
+every ten seconds what the process holds: `soak.csv`, `soak.svg`, and a last line that compares the
+end of the run with its beginning. Linux only, since it reads /proc.
+
+Speed depends on what else the machine does, by tens of percent on a shared one. So when its time is
+over the run goes on for `--fresh` minutes beside a new one on the same core: the scheduler deals
+both the same moments, and what one step costs in each is compared over them. A run that has grown
+slow costs more than one that has just begun.
 
 `--faults` has the environments in subprocesses that raise or kill themselves, a fault in 2,000
 steps: what is rebuilt must leave nothing behind.
@@ -16,6 +20,8 @@ import csv
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +40,7 @@ FAULT_EVERY = 2_000  # steps of an environment
 EVERY = 10.0  # seconds between two rows
 WARM = 0.1  # share of the run before its beginning is measured: compilations, a replay that fills
 WINDOW = 0.15  # share of the run that its beginning and its end are averages of
+SETTLED = 0.5  # share of a fresh run, its last, that is compared: replay is full by then
 PANELS = {
     "rss_mib": "resident memory, MiB",
     "handles": "open file handles",
@@ -77,14 +84,22 @@ def failing() -> gym.Env:
 
 
 class Watch:
-    """A sink that writes what the process holds, and asks the run to stop when its time is over."""
+    """A sink that writes what the process holds, and asks the run to stop when its time is over.
 
-    def __init__(self, path: Path, seconds: float):
+    Args:
+        path: Of the rows.
+        seconds: Until its time is over.
+        fresh: A command that it starts then, and waits for.
+    """
+
+    def __init__(self, path: Path, seconds: float, fresh: Sequence[str] = ()):
         self.file = path.open("w", newline="")
         self.writer = csv.DictWriter(self.file, ["seconds", "step", *PANELS])
         self.writer.writeheader()
         self.began = time.perf_counter()
         self.until = self.began + seconds
+        self.fresh = fresh
+        self.beside: subprocess.Popen | None = None
         self.last = (self.began, time.process_time(), 0)
 
     def __call__(self, step: int, metrics: Any) -> None:  # noqa: ARG002 - the signature of a sink
@@ -103,7 +118,9 @@ class Watch:
         }
         self.writer.writerow(row)
         self.file.flush()
-        if now > self.until:
+        if now > self.until and self.fresh and self.beside is None:
+            self.beside = subprocess.Popen(self.fresh)
+        elif now > self.until and (self.beside is None or self.beside.poll() is not None):
             signal.raise_signal(signal.SIGINT)
 
     def warn(self, notice: Notice) -> None:
@@ -157,11 +174,25 @@ def draw(columns: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def soak(out: Path, minutes: float, *, faults: bool) -> None:
+def beside(old: dict[str, np.ndarray], new: dict[str, np.ndarray], over: float) -> str:
+    """Say what a step costs an old run and a fresh one, over the same minutes."""
+    size = round(SETTLED * len(new["seconds"]))
+    until = over + new["seconds"][-1]  # the old one's clock; it may have gone on a little
+    since = over + new["seconds"][-size]
+    rows = (old["seconds"] > since) & (old["seconds"] < until)
+    late, early = (
+        np.median(x["cpu_us_per_step"][at]) for x, at in ((old, rows), (new, slice(-size, None)))
+    )
+    return f"us per step, old and fresh on one core: {late:,.0f}, {early:,.0f} ({late / early:.3f})"
+
+
+def soak(out: Path, minutes: float, fresh: float, *, faults: bool) -> None:
     """Train for so long, watched."""
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / "run", ignore_errors=True)
-    watch = Watch(out / "soak.csv", 60 * minutes)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before there are threads
+    again = [sys.executable, __file__, f"--minutes={fresh}", "--fresh=0", f"--out={out / 'fresh'}"]
+    watch = Watch(out / "soak.csv", 60 * minutes, again if fresh else ())
     env: Any = failing if faults else "Pendulum-v1"
     backend = {"backend": "subprocess", "evaluate_every": 0} if faults else {}
     try:
@@ -169,9 +200,13 @@ def soak(out: Path, minutes: float, *, faults: bool) -> None:
     except KeyboardInterrupt:  # its time is over
         watch.file.close()
     columns = read(out / "soak.csv")
+    alone = columns["seconds"] <= 60 * minutes + EVERY
+    columns, whole = {name: values[alone] for name, values in columns.items()}, columns
     draw(columns).savefig(out / "soak.svg")
     restarts = len(read_notices(RunFolder(out / "run").warnings))
     print(f"{compare(columns)}; {restarts} restarts")
+    if fresh:
+        print(beside(whole, read(out / "fresh" / "soak.csv"), whole["seconds"][alone][-1]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -180,10 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Train for long, and watch what the process holds."
     )
     parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--fresh", type=float, default=8.0, help="minutes beside a fresh run")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     given = parser.parse_args(arguments)
-    soak(given.out, given.minutes, faults=given.faults)
+    soak(given.out, given.minutes, 0 if given.faults else given.fresh, faults=given.faults)
 
 
 if __name__ == "__main__":
