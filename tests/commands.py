@@ -7,7 +7,7 @@ import pytest
 from posteriori import cli
 from posteriori.runs.evaluate import Evaluation
 
-RESULT = Evaluation("Walker-v0", 2, 1.5, 0.5, 1.0, 2.0, [1.0, 2.0], [10, 20], 30)
+RESULT = Evaluation("CartPole-v1", 2, 1.5, 0.5, 1.0, 2.0, [1.0, 2.0], [10, 20], 30)
 
 
 def fails(arguments: Sequence[str]) -> int:

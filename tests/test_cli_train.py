@@ -35,7 +35,7 @@ class Trainer:
 def finished(run_dir: Path) -> Run:
     """Make a run without networks."""
     made = object.__new__(Run)
-    values = {"run_dir": run_dir, "env": "Walker-v0", "final": RESULT, "steps": 1000}
+    values = {"run_dir": run_dir, "env": "CartPole-v1", "final": RESULT, "steps": 1000}
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
@@ -51,17 +51,17 @@ def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
 
 
 def test_train_uses_the_defaults_and_names_a_folder(trainer: Trainer) -> None:
-    assert cli.main(["train", "Walker-v0"]) == 0
-    assert trainer.given["subject"] == "Walker-v0"
+    assert cli.main(["train", "CartPole-v1"]) == 0
+    assert trainer.given["subject"] == "CartPole-v1"
     assert trainer.given["config"] == Config()
     assert trainer.given["run_dir"].parent == Path("runs")
-    assert trainer.given["run_dir"].name.startswith("Walker-v0-seed0-")
+    assert trainer.given["run_dir"].name.startswith("CartPole-v1-seed0-")
 
 
 def test_every_setting_is_an_option(trainer: Trainer) -> None:
     words = ["--seed", "3", "--steps", "5000", "--envs", "2", "--widths", "64", "32"]
     words += ["--epsilon", "0.2", "--no-scale-rewards", "--policy", "full", "--run-dir", "r"]
-    assert cli.main(["train", "Walker-v0", *words]) == 0
+    assert cli.main(["train", "CartPole-v1", *words]) == 0
     expected = Config(
         seed=3,
         steps=5000,
@@ -71,14 +71,14 @@ def test_every_setting_is_an_option(trainer: Trainer) -> None:
         policy="full",
         mpo=Mpo(epsilon=0.2),
     )
-    assert trainer.given == {"subject": "Walker-v0", "config": expected, "run_dir": Path("r")}
+    assert trainer.given == {"subject": "CartPole-v1", "config": expected, "run_dir": Path("r")}
 
 
 @pytest.mark.parametrize("words", [["--preset", "tutorial"], ["--preset=tutorial"]])
 def test_a_preset_changes_defaults_but_not_what_is_given(
     trainer: Trainer, words: list[str]
 ) -> None:
-    assert cli.main(["train", "Walker-v0", "--n-step", "7", *words]) == 0
+    assert cli.main(["train", "CartPole-v1", "--n-step", "7", *words]) == 0
     given, tutorial = trainer.given["config"], PRESETS["tutorial"]
     assert given.n_step == 7
     assert given.critic == tutorial.critic
@@ -111,11 +111,11 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
 def test_train_ends_with_the_result_and_the_next_commands(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["train", "Walker-v0", "--run-dir", "r", "--quiet"])
+    cli.main(["train", "CartPole-v1", "--run-dir", "r", "--quiet"])
     first, *rest = capsys.readouterr().out.splitlines()
     assert trainer.given
     assert first == (
-        "Walker-v0: mean return 1.5 ± 0.5 over 2 greedy episodes (worst 1.0, best 2.0)"
+        "CartPole-v1: mean return 1.5 ± 0.5 over 2 greedy episodes (worst 1.0, best 2.0)"
     )
     assert rest == [
         "The run is in r. Next:",
@@ -126,8 +126,8 @@ def test_train_ends_with_the_result_and_the_next_commands(
 
 
 def test_resume_passes_the_folder_and_the_new_total(trainer: Trainer, tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "r", env="Walker-v0", seed=0)
-    folder.write_config("Walker-v0", Config())
+    folder = RunFolder.create(tmp_path / "r", env="CartPole-v1", seed=0)
+    folder.write_config("CartPole-v1", Config())
     assert cli.main(["resume", str(folder.path), "--steps", "9000"]) == 0
     assert trainer.given == {"subject": folder.path, "env": None, "steps": 9000}
 
@@ -137,7 +137,7 @@ def test_an_interrupted_run_says_how_to_go_on(
 ) -> None:
     trainer.end = KeyboardInterrupt()
     Path("r/checkpoints").mkdir(parents=True)
-    assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
+    assert cli.main(["train", "CartPole-v1", "--run-dir", "r"]) == 130
     assert "posteriori resume r" in capsys.readouterr().err
 
 
@@ -145,7 +145,7 @@ def test_a_run_interrupted_before_it_was_saved_promises_nothing(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer.end = KeyboardInterrupt()
-    assert cli.main(["train", "Walker-v0", "--run-dir", "r"]) == 130
+    assert cli.main(["train", "CartPole-v1", "--run-dir", "r"]) == 130
     assert capsys.readouterr().err == ""
 
 
@@ -154,7 +154,7 @@ def test_a_terminated_run_says_how_to_go_on_and_leaves_with_its_code(
 ) -> None:
     trainer.end = SystemExit(143)
     Path("r/checkpoints").mkdir(parents=True)
-    assert fails(["train", "Walker-v0", "--run-dir", "r"]) == 143
+    assert fails(["train", "CartPole-v1", "--run-dir", "r"]) == 143
     assert capsys.readouterr().err.endswith("Continue with:\n  posteriori resume r\n")
 
 
@@ -167,19 +167,19 @@ def test_a_warning_of_a_run_is_a_line_each_time(
         return trainer(subject, **given)
 
     monkeypatch.setattr(run, "train", warned)
-    assert cli.main(["train", "Walker-v0", "--quiet"]) == 0
+    assert cli.main(["train", "CartPole-v1", "--quiet"]) == 0
     assert capsys.readouterr().err == "warning: the disk is full.\n" * 2
 
 
 def test_a_failed_run_is_one_line_and_exit_code_1(
     trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer.end = RunFailed("Walker-v0, step 7: loss is not finite.")
-    assert cli.main(["train", "Walker-v0"]) == 1
-    assert capsys.readouterr().err == "error: Walker-v0, step 7: loss is not finite.\n"
+    trainer.end = RunFailed("CartPole-v1, step 7: loss is not finite.")
+    assert cli.main(["train", "CartPole-v1"]) == 1
+    assert capsys.readouterr().err == "error: CartPole-v1, step 7: loss is not finite.\n"
 
 
 def test_a_fault_of_the_code_keeps_its_traceback(trainer: Trainer) -> None:
     trainer.end = ValueError("raised by this test, not by the library")
     with pytest.raises(ValueError, match="raised by this test"):
-        cli.main(["train", "Walker-v0"])
+        cli.main(["train", "CartPole-v1"])

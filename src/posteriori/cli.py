@@ -202,6 +202,7 @@ def _train_command(arguments: Sequence[str]) -> Callable[..., None]:
 def _train(
     env: str, config: "Config", run_dir: Path | None, *, log: Sequence[str], quiet: bool
 ) -> None:
+    from posteriori.experience.registry import check_known
     from posteriori.runs.config import check
     from posteriori.runs.folder import RunFolder, default_path
     from posteriori.runs.memory import check_run
@@ -209,6 +210,7 @@ def _train(
 
     check(config)  # before a run is announced
     check_run(config)
+    check_known(env)
     folder = RunFolder(run_dir or default_path(env, config.seed))
     start = partial(train, env, config=config, run_dir=folder.path)
     _follow(start, folder, env, config, log=log, quiet=quiet)

@@ -60,6 +60,16 @@ def require_spec(env_id: str) -> EnvSpec:
     return spec
 
 
+def check_known(env_id: str) -> None:
+    """Refuse an id that neither Gymnasium nor EnvPool has; nothing is built.
+
+    Raises:
+        ValueError: nothing has that id, or the module before its ":" cannot be imported.
+    """
+    if find_spec(env_id) is None and not envpool.has(env_id):
+        raise ValueError(_unknown(env_id))
+
+
 def find_spec(env_id: str) -> EnvSpec | None:
     """What Gymnasium has registered as `env_id`, or None; "module:Id-v0" imports the module first.
 
@@ -87,9 +97,8 @@ def backends_of(env_id: str) -> tuple[BackendName, ...]:
         ValueError: the id is unknown, or its spaces cannot be trained on.
         ImportError: Gymnasium needs a package for it that is not installed.
     """
+    check_known(env_id)
     if find_spec(env_id) is None:
-        if not envpool.has(env_id):
-            raise ValueError(_unknown(env_id))
         check_spaces(*envpool.describe(env_id)[:2], env_id)
         return ("envpool",)
     env = make_registered(env_id)
