@@ -54,6 +54,11 @@ def codes(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
+def numbers(text: str) -> set[str]:
+    """Return the numbers in a text."""
+    return set(re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", text))
+
+
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """A `train` that trains less, and once for each environment."""
@@ -185,6 +190,39 @@ def test_a_translation_has_what_the_page_has(page: Path) -> None:
     assert re.findall(heads, english, re.M) == re.findall(heads, japanese, re.M)
     for names in (codes, pictures):
         assert set(re.findall(names, english)) == set(re.findall(names, japanese))
+
+
+def test_every_metric_is_explained_in_japanese() -> None:
+    """In the same order, with the formulas, names and numbers that the English has."""
+    english, japanese = (
+        [
+            (codes(cells[0]), " ".join(cells))
+            for section in re.findall(r"^## (.*)$", page, re.M)
+            for cells in table(page, section)
+        ]
+        for page in ((folder / "metrics.md").read_text() for folder in (DOCS, DOCS / "ja"))
+    )
+    for (names, row), (translated_names, translated) in zip(english, japanese, strict=True):
+        assert names == translated_names
+        formula = r"\$[^$]+\$"
+        assert sorted(re.findall(formula, row)) == sorted(re.findall(formula, translated)), names
+        assert set(codes(row)) == set(codes(translated)), names
+        assert numbers(row) <= numbers(translated), names
+
+
+def test_every_health_warning_is_explained_in_japanese() -> None:
+    """In the same order, with the numbers of the English and the settings of its cure."""
+    english, japanese = (
+        dict(part.split("\n", 1) for part in (folder / "health.md").read_text().split("\n## ")[1:])
+        for folder in (DOCS, DOCS / "ja")
+    )
+    assert list(english) == list(japanese)
+    for name, rule in english.items():
+        translated = japanese[name]
+        assert set(codes(rule)) == set(codes(translated)), name
+        assert numbers(rule) <= numbers(translated), name
+        cure = set(re.findall(r"[a-z_]+", rule.split("* Try: ")[1])) & SETTINGS
+        assert cure <= set(re.findall(r"[a-z_]+", translated.splitlines()[-1])), name
 
 
 def test_the_settings_page_has_every_setting_once() -> None:
