@@ -12,9 +12,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import figures
 import matplotlib as mpl
+import preference
 import rows
 import speed
 import tables
@@ -42,6 +44,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "ablations": (("ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
 }
+MODULES = {"speed": speed, "preference": preference}  # scripts with rows of their own
 
 
 def main() -> int:
@@ -58,10 +61,11 @@ def main() -> int:
     if args.print:
         for name in SECTIONS:
             print(f"## {name}\n\n{section(name, found, None)}\n")
-        print(f"## speed\n\n{speed_section(args.results)}")
+        for name, module in MODULES.items():
+            print(f"## {name}\n\n{own_section(module, args.results)}\n")
         return 0
     made = {name: section(name, found, args.figures) for name in SECTIONS}
-    made["speed"] = speed_section(args.results)
+    made |= {name: own_section(module, args.results) for name, module in MODULES.items()}
     args.page.write_text(filled(args.page.read_text(), made))
     return 0
 
@@ -103,12 +107,13 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
     return "\n\n".join(parts)
 
 
-def speed_section(results: Path) -> str:
-    """Make the section on speed, of the last measurement."""
-    found = speed.read(results / speed.FILE.name)
+def own_section(module: ModuleType, results: Path) -> str:
+    """Make the section of a script that keeps rows of its own, of its last measurement."""
+    command = f"`python benchmarks/{module.FILE.stem}.py`"
+    found = rows.read_table(results / module.FILE.name)
     if not found:
-        return "Not measured yet: `python benchmarks/speed.py`."
-    return f"{speed.table(found)}\n\n`python benchmarks/speed.py`. {speed.origin(found)}"
+        return f"Not measured yet: {command}."
+    return f"{module.table(found)}\n\n{command}. {module.origin(found)}"
 
 
 def save(figure: Figure, path: Path) -> None:

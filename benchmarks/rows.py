@@ -154,3 +154,11 @@ def _row(line: Mapping[str, str]) -> Row:
         versions=line["versions"],
         settings=line["settings"],
     )
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of any CSV file with a header, as text; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -26,7 +26,7 @@ from typing import Any
 import peers
 from experiments import JAX, OURS, PEERS, RLOX, TORCH, WALKER, label
 from jobs import ONE_THREAD
-from rows import RESULTS
+from rows import RESULTS, read_table
 
 from posteriori import train
 from posteriori.runs.provenance import provenance
@@ -62,7 +62,7 @@ def main() -> int:
         return 0
     if not args.table:
         write(measured(args.methods, args.repeats, pin=args.pin))
-    print(table(read()))
+    print(table(read_table(FILE)))
     return 0
 
 
@@ -177,14 +177,6 @@ def write(found: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, (*FIELDS, *ABOUT), lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
-
-
-def read(path: Path = FILE) -> list[dict[str, str]]:
-    """Return the rows of the last measurement; none if there was none."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table(found: list[dict[str, str]]) -> str:

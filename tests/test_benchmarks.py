@@ -15,6 +15,7 @@ import gymnasium as gym
 import jobs
 import numpy as np
 import ours
+import preference
 import pytest
 import report
 import rows
@@ -508,7 +509,7 @@ def test_a_section_must_have_a_place() -> None:
 
 
 def test_the_page_has_a_place_for_every_section() -> None:
-    report.filled(report.PAGE.read_text(), dict.fromkeys([*report.SECTIONS, "speed"], ""))
+    report.filled(report.PAGE.read_text(), dict.fromkeys([*report.SECTIONS, *report.MODULES], ""))
 
 
 def test_the_report_is_of_the_runs_that_ended(
@@ -517,7 +518,7 @@ def test_the_report_is_of_the_runs_that_ended(
     walk(tmp_path, 0, 255, 305, 290, 310)
     written(tmp_path, Cell("walker", WALKER, OURS, seed=1), evaluated(60, 1.0))
     page = tmp_path / "page.md"
-    names = [*report.SECTIONS, "speed"]
+    names = [*report.SECTIONS, *report.MODULES]
     page.write_text("".join(f"<!-- report: {n} -->\n<!-- end of {n} -->\n" for n in names))
     words = ["--results", str(tmp_path), "--page", str(page), "--figures", str(tmp_path / "f")]
     monkeypatch.setattr(sys, "argv", ["report.py", *words])
@@ -553,3 +554,19 @@ def test_the_heat_map_puts_each_cell_in_its_place(tmp_path: Path) -> None:
     assert grid.shape == (3, 5)
     assert grid[2, 0] == value["tutorial epsilon_mean*0.1 target_period*3"]
     assert grid[1, 2] == value["tutorial"]
+
+
+def test_the_table_of_preferences_is_of_medians_and_ranges() -> None:
+    found = [
+        {"epsilon": epsilon, "mean": mean, "effort": effort}
+        for epsilon, mean, effort in (
+            ("0.0", "-150.4", "0.5"),
+            ("0.05", "-140", "0.1"),
+            ("0.05", "-200", "0.3"),
+            ("0.05", "-160", "0.2"),
+        )
+    ]
+    assert preference.table(found).splitlines()[2:] == [
+        "| none | 1 | -150 (-150 to -150) | 0.50 (0.50 to 0.50) |",
+        "| 0.05 | 3 | -160 (-200 to -140) | 0.20 (0.10 to 0.30) |",
+    ]

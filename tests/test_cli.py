@@ -85,7 +85,14 @@ def test_evaluate_prints_one_json_object(
     assert cli.main(words) == 0
     assert evaluated == {"run_dir": Path("r"), "episodes": 2, "seed": 5, "best": True, "env": None}
     printed = json.loads(capsys.readouterr().out)
-    expected = {"env": "CartPole-v1", "episodes": 2, "mean": 1.5, "std": 0.5, "min": 1.0, "max": 2.0}
+    expected = {
+        "env": "CartPole-v1",
+        "episodes": 2,
+        "mean": 1.5,
+        "std": 0.5,
+        "min": 1.0,
+        "max": 2.0,
+    }
     assert printed == expected | {"returns": [1.0, 2.0], "lengths": [10, 20], "steps": 30}
 
 
