@@ -26,7 +26,7 @@ def train(cell: Cell, folder: Path) -> int:
     run = folder / "run"
     record(folder, cell, PACKAGES)
     try:
-        done = checkpoint.newest_part(run / "checkpoints", "policy")[1]["steps"]
+        done = checkpoint.newest_parts(run / "checkpoints", "policy")[1]["steps"]
         arguments = ["resume", str(run), "--quiet"]
     except checkpoint.CheckpointError:
         shutil.rmtree(run, ignore_errors=True)
