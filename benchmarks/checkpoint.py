@@ -63,14 +63,13 @@ def add(loop: Loop, rows: int) -> None:
     """Add rows of noise to replay."""
     ring, rng = loop.gathering.replay, np.random.default_rng(0)
     envs = len(ring.added)
-    for at in range(rows // envs):
-        if at % CHUNK == 0:
-            obs = rng.normal(size=(CHUNK, envs, ring.rows.obs.shape[-1])).astype(np.float32)
-            action = rng.normal(size=(CHUNK, envs, ring.rows.action.shape[-1])).astype(np.float32)
-        one = np.ones(envs, np.float32)
-        ring.add(
-            Rows(np.arange(envs), obs[at % CHUNK], action[at % CHUNK], one, one, one.astype(bool))
-        )
+    sizes = ring.rows.obs.shape[-1], ring.rows.action.shape[-1]
+    one = np.ones(envs, np.float32)
+    for start in range(0, rows // envs, CHUNK):
+        count = min(CHUNK, rows // envs - start)
+        noise = [rng.normal(size=(count, envs, size)).astype(np.float32) for size in sizes]
+        for obs, action in zip(*noise, strict=True):
+            ring.add(Rows(np.arange(envs), obs, action, one, one, one.astype(bool)))
 
 
 def save(loop: Loop, step: int) -> None:

@@ -84,7 +84,7 @@ def profile(learner: Learner, batch: Trajectory, scaling: Scaling) -> tuple[floa
 
     arguments = learner.state, learner._sums, batch, scaling
     compiled = learner._jitted.lower(*arguments).compile()
-    return profiled(run, compiled.as_text())
+    return profiled(run, compiled.as_text() or "")
 
 
 def report_parts(parts: dict[str, Callable[[], Any]], update: float) -> None:

@@ -71,7 +71,7 @@ class Clock:
 
     def _turn(self) -> None:
         now = time.perf_counter()
-        self.spent[self.names[-1]] += now - self.last
+        self.spent[self.names[-1]] += now - self.last  # pyright: ignore[reportArgumentType]
         self.last = now
 
 
@@ -152,6 +152,7 @@ def report(clock: Clock, wall: float, steps: int, updates: int) -> None:
 def report_overlap(loop: Loop, clock: Clock, wall: float, updates: int) -> None:
     """Compare the host's work and the device's, each alone, with the wall-clock."""
     batch, scaling = loop.gathering.sample(), loop.gathering.scaling()
+    assert batch is not None  # replay has been learnt from
     learner: Learner = loop.learner
     update = seconds(lambda: (learner.update(batch, scaling), learner.state)[1])
     device = update * updates

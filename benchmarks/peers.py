@@ -72,8 +72,8 @@ def build(method: str, task: str, seed: int, given: dict[str, Any]) -> Any:
         seed: Of the model and the environments.
         given: The constructor's arguments; `n_envs` and `normalise` are for the environments.
     """
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import VecNormalize
+    from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.vec_env import VecNormalize  # pyright: ignore[reportMissingImports]
 
     rest = {k: _parsed(v) for k, v in given.items() if k not in ("n_envs", "normalise")}
     envs = make_vec_env(task, given.get("n_envs", 1), seed=seed)
@@ -97,8 +97,8 @@ def greedy(model: Any) -> Callable[[NDArray], NDArray]:
 
 def rlox(cell: Cell, recorder: Recorder) -> None:
     """Train with rlox, which seeds no more than the environment's start."""
-    import torch
-    from rlox.callbacks import Callback
+    import torch  # pyright: ignore[reportMissingImports]
+    from rlox.callbacks import Callback  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(cell.seed)
     given = tuned(cell.method, cell.task)
@@ -123,7 +123,7 @@ def _parsed(value: Any) -> Any:
         start = float(value.removeprefix("linear "))
         return lambda remaining: remaining * start
     if isinstance(value, dict) and "activation_fn" in value:
-        from torch import nn
+        from torch import nn  # pyright: ignore[reportMissingImports]
 
         return value | {"activation_fn": getattr(nn, value["activation_fn"])}
     return value

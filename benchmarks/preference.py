@@ -29,7 +29,7 @@ from posteriori.runs.provenance import provenance
 FILE = RESULTS / "preference.csv"
 TASK, LENGTH, EPISODES = "Pendulum-v1", 200, 50
 EPSILONS = (0.0, 0.01, 0.05, 0.2)  # 0: no preference
-FIELDS = ("epsilon", "seed", "steps", "mean", "effort", "cpu", "commit", "dirty")
+FIELDS: tuple[str, ...] = ("epsilon", "seed", "steps", "mean", "effort", "cpu", "commit", "dirty")
 
 
 def main() -> int:

@@ -92,6 +92,7 @@ def seconds(function: Callable[..., Any], *args: Any, repeats: int = 9) -> float
     taken = []
     for _ in range(repeats):
         began = time.perf_counter()
+        out = None
         for _ in range(calls):
             out = function(*args)
         jax.block_until_ready(out)

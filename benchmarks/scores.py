@@ -71,7 +71,7 @@ def interval(scores: NDArray) -> tuple[float, float]:
     Args:
         scores: `[runs tasks]`; runs are drawn anew within each task.
     """
-    from rliable import library, metrics
+    from rliable import library, metrics  # pyright: ignore[reportMissingImports]
 
     np.random.seed(0)  # noqa: NPY002 - what rliable draws from
     _, ends = library.get_interval_estimates(

@@ -155,7 +155,7 @@ def stable_baselines(method: str) -> list[Mark]:
 
 def rlox(method: str) -> list[Mark]:
     """Train with rlox."""
-    from rlox.callbacks import Callback
+    from rlox.callbacks import Callback  # pyright: ignore[reportMissingImports]
 
     marks: list[Mark] = []
 

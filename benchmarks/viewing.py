@@ -130,8 +130,8 @@ def starts(folder: Path, runs: int, repeats: int, tensorboard: str | None) -> No
 def start(command: list[str], page: str, whole: Callable[[Mapping], bool]) -> float:
     """Return the seconds until a server gives all data; it is ended then."""
     began = time.perf_counter()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as server:
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, stdout=silent, stderr=silent) as server:
         try:
             while server.poll() is None:
                 try:

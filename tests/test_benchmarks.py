@@ -388,6 +388,21 @@ def test_the_spread_is_that_of_the_last_report_before_an_evaluation(tmp_path: Pa
     assert spreads == [[], [10 + i for i in range(11)], [20 + i for i in range(11)]]
 
 
+def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("EPISODES", "FINAL_EPISODES"):
+        monkeypatch.setattr(ours, name, 1)
+    flags = ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
+    cell = Cell("tasks", "Pendulum-v1", OURS, steps=400, evaluate_every=200, settings=flags)
+    steps = []
+    for _ in range(2):  # the second time nothing is left to train
+        assert ours.train(cell, tmp_path) == 0
+        steps.append([(row["step"], row["final"]) for row in read(tmp_path / "evaluations.jsonl")])
+    assert steps[0] == [(200, False), (400, False), (400, True)]
+    assert steps[1][:3] == steps[0]
+
+
 # Arithmetic and tables.
 
 
