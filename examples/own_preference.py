@@ -31,7 +31,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000)
     args = parser.parse_args()
-    wanted = {"small": posteriori.Preference(small, epsilon=0.05)}
+    wanted = {"small": posteriori.Preference(small, epsilon=0.01)}
     for name, preferences in (("return alone", {}), ("small actions", wanted)):
         run = posteriori.train(
             "Pendulum-v1", preferences=preferences, steps=args.steps, final_episodes=20
