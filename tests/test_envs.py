@@ -10,6 +10,8 @@ import jaxtyping
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from posteriori.experience import envpool
@@ -303,6 +305,29 @@ def test_the_reference_of_a_vector_is_rebuilt_from_its_spec() -> None:
     envs = make_reference(vector, num_envs=2)
     assert isinstance(envs.unwrapped, Guarded)
     assert [env.unwrapped.g for env in envs.unwrapped.envs] == [5.0, 5.0]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Plain(CartPoleEnv):
+    """Takes no render mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_an_environment_need_not_take_a_render_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        gym.registry, "Plain-v0", EnvSpec("Plain-v0", lambda **given: Plain(**given))
+    )
+    for env in ("Plain-v0", gym.make("Plain-v0"), gym.make_vec("Plain-v0", num_envs=2)):
+        make_reference(env, num_envs=2).close()
+    make_vector("Plain-v0", num_envs=2, seed=0).close()
+    with pytest.raises(TypeError, match="render_mode"):
+        make_reference("Plain-v0", num_envs=1, render_mode="rgb_array")
+
+
+def test_a_copy_without_a_mode_does_not_take_that_of_the_original() -> None:
+    shown = gym.make("Pendulum-v1", render_mode="rgb_array")
+    assert make_reference(shown, num_envs=1).render_mode is None
 
 
 def test_a_function_is_told_the_render_mode_if_it_takes_it() -> None:

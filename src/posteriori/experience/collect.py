@@ -146,7 +146,7 @@ class Collector:
             raise NonFinite(
                 f"every action must be finite, but the policy's for environment {bad[0]} was "
                 f"{action[bad[0]]} at its step {self.steps + 1}. Lower the learning rate, or look "
-                "for absurd rewards or observations; the last checkpoint is kept."
+                "for absurd rewards or observations."
             )
 
     def _refuse_non_finite(self, obs: NDArray, reward: NDArray) -> None:
@@ -155,10 +155,7 @@ class Collector:
                 raise NonFinite(f"{first_bad(field, value)} at its step {self.steps}. {_CURE}")
 
 
-_CURE = (
-    "Mend the environment, or divide what is in such units by their size; the last checkpoint is "
-    "kept."
-)
+_CURE = "Mend the environment, or divide what is in such units by their size."
 
 
 def first_bad(field: str, value: NDArray) -> str:

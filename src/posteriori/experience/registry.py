@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from typing import Literal
+from typing import Any, Literal
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, find_highest_version
@@ -33,13 +33,25 @@ def make_registered(env_id: str, render_mode: str | None = None) -> gym.Env:
     spec = require_spec(env_id)
     try:
         # Gymnasium's checker warns of what `check_spaces` raises or `FlatVector` mends.
-        return gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        return make_env(env_id, spec, render_mode)
     except (gym.error.DependencyNotInstalled, ImportError) as cause:
         reason = str(cause).rstrip(".")
         raise ImportError(
             f"{env_id} needs a simulator that cannot be imported here: {reason}. "
             f"{_cure(spec, cause)}"
         ) from cause
+
+
+def make_env(
+    what: str | EnvSpec, spec: EnvSpec, render_mode: str | None, /, **kwargs: Any
+) -> gym.Env:
+    """`gym.make`, which tells the environment its render mode only where that says something.
+
+    A class that cannot render need not take one. None says something where the spec has a mode.
+    """
+    if render_mode is not None or "render_mode" in spec.kwargs:
+        kwargs["render_mode"] = render_mode
+    return gym.make(what, disable_env_checker=True, **kwargs)
 
 
 def make_from_spec(spec: EnvSpec, render_mode: str | None = None) -> gym.Env:

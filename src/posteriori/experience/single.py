@@ -11,6 +11,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from posteriori.experience.registry import make_env
+
 
 def environment_name(env: Any) -> str:
     """What a user calls an environment: its id, or else its class or function."""
@@ -51,7 +53,7 @@ def copy_of(env: gym.Env, render_mode: str | None) -> gym.Env:
     """
     try:
         if env.spec is not None:
-            return gym.make(env.spec, render_mode=render_mode, disable_env_checker=True)
+            return make_env(env.spec, env.spec, render_mode)
     except ValueError:  # from a wrapper that does not record its arguments
         pass
     try:
@@ -79,7 +81,7 @@ def same_again(env: gym.Env) -> Callable[[], gym.Env]:
         if first or env.spec is None:
             return env
         with suppress(ValueError):  # from a wrapper that does not record its arguments
-            return gym.make(env.spec, render_mode=env.render_mode, disable_env_checker=True)
+            return make_env(env.spec, env.spec, env.render_mode)
         return env
 
     return make
@@ -98,9 +100,9 @@ def one_of(env: VectorEnv, render_mode: str | None) -> gym.Env:
             f"{environment_name(env)} has no Gymnasium spec to rebuild them from. Pass a function "
             "that builds one as evaluation_env."
         )
-    kwargs = {k: v for k, v in spec.kwargs.items() if k not in ("num_envs", "vectorization_mode")}
-    kwargs |= {"render_mode": render_mode, "disable_env_checker": True}
-    return gym.make(spec.id, **kwargs)
+    ours = ("num_envs", "vectorization_mode", "render_mode")
+    kwargs = {name: value for name, value in spec.kwargs.items() if name not in ours}
+    return make_env(spec.id, spec, render_mode, **kwargs)
 
 
 def check_first_observation(env: gym.Env, name: str) -> None:
