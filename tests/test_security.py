@@ -102,7 +102,7 @@ def foreign(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     (tmp_path / "foreign_envs.py").write_text(
         "from pathlib import Path\nimport gymnasium as gym\nfrom small_runs import Counting\n"
         f"Path({str(tmp_path / 'executed')!r}).touch()\n"
-        "gym.register('Foreign-v0', lambda render_mode: Counting())\n"
+        "gym.register('Foreign-v0', lambda render_mode=None: Counting())\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     RunFolder(run).write_config("foreign_envs:Foreign-v0", RunFolder(run).read_config()[1])
