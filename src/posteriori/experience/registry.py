@@ -33,7 +33,7 @@ def make_registered(env_id: str, render_mode: str | None = None) -> gym.Env:
     spec = require_spec(env_id)
     try:
         # Gymnasium's checker warns of what `check_spaces` raises or `FlatVector` mends.
-        return make_env(env_id, spec, render_mode)
+        return make_env(env_id, render_mode)
     except (gym.error.DependencyNotInstalled, ImportError) as cause:
         reason = str(cause).rstrip(".")
         raise ImportError(
@@ -42,13 +42,12 @@ def make_registered(env_id: str, render_mode: str | None = None) -> gym.Env:
         ) from cause
 
 
-def make_env(
-    what: str | EnvSpec, spec: EnvSpec, render_mode: str | None, /, **kwargs: Any
-) -> gym.Env:
+def make_env(what: str | EnvSpec, render_mode: str | None, /, **kwargs: Any) -> gym.Env:
     """`gym.make`, which tells the environment its render mode only where that says something.
 
     A class that cannot render need not take one. None says something where the spec has a mode.
     """
+    spec = require_spec(what) if isinstance(what, str) else what
     if render_mode is not None or "render_mode" in spec.kwargs:
         kwargs["render_mode"] = render_mode
     return gym.make(what, disable_env_checker=True, **kwargs)

@@ -53,7 +53,7 @@ def copy_of(env: gym.Env, render_mode: str | None) -> gym.Env:
     """
     try:
         if env.spec is not None:
-            return make_env(env.spec, env.spec, render_mode)
+            return make_env(env.spec, render_mode)
     except ValueError:  # from a wrapper that does not record its arguments
         pass
     try:
@@ -81,7 +81,7 @@ def same_again(env: gym.Env) -> Callable[[], gym.Env]:
         if first or env.spec is None:
             return env
         with suppress(ValueError):  # from a wrapper that does not record its arguments
-            return make_env(env.spec, env.spec, env.render_mode)
+            return make_env(env.spec, env.render_mode)
         return env
 
     return make
@@ -102,7 +102,7 @@ def one_of(env: VectorEnv, render_mode: str | None) -> gym.Env:
         )
     ours = ("num_envs", "vectorization_mode", "render_mode")
     kwargs = {name: value for name, value in spec.kwargs.items() if name not in ours}
-    return make_env(spec.id, spec, render_mode, **kwargs)
+    return make_env(spec.id, render_mode, **kwargs)
 
 
 def check_first_observation(env: gym.Env, name: str) -> None:
