@@ -5,6 +5,7 @@ that a torso of one's own needs to know nothing of batches. `O` observation entr
 dimensions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -203,4 +204,4 @@ def _small_linear(
 
 
 def _inverse_softplus(x: float) -> float:
-    return float(jnp.log(jnp.expm1(x)))
+    return math.log(math.expm1(x))
