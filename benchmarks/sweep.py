@@ -58,6 +58,8 @@ class Tournament:
                 except TimeoutError:
                     left.append((row, task))
                     continue
+                except Exception as error:  # a policy that has diverged
+                    result = {"error": repr(error)}
                 file.write(json.dumps({**row, **result}) + "\n")
         self.waiting = left
 
