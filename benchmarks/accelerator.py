@@ -1,22 +1,19 @@
 """Updates per second on an accelerator, against the batch's size and the number of actions.
 
     python benchmarks/accelerator.py                 every size; rows: results/accelerator.csv
-    python benchmarks/accelerator.py --seconds 60    as many sizes as fit
+    python benchmarks/accelerator.py --seconds 90    as many sizes as fit
     python benchmarks/accelerator.py --table         only the table of the last measurement
 
 The default learner of BipedalWalker-v3's shapes, on one batch of random data that stays on the
-device. `alone`: each update is dispatched by itself, as `posteriori train` does it, and the last is
-waited for. `scanned`: 50 updates are one call, so that no time goes into dispatch: what the device
-itself can do. A size saturates the device where twice the batch halves the updates.
+device. Fifty updates are one call, so that no time goes into dispatch: what the device itself can
+do. It is saturated where twice the batch halves the updates.
 """
 
 import argparse
 import csv
-import os
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -25,24 +22,27 @@ from typing import Any
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
-from learner import make_agent, make_batch
+from learner import OBSERVATION, make_agent, make_batch
 from rows import RESULTS, read_table
 
+from posteriori import Config
 from posteriori.algorithms.trajectory import Trajectory
 from posteriori.models.scaling import Scaling
-from posteriori.runs.config import Config
 from posteriori.runs.provenance import provenance
 
 FILE = RESULTS / "accelerator.csv"
-BATCHES = (128, 512, 2_048, 8_192, 32_768)
-SAMPLES = (4, 10, 20, 40, 80)
-USUAL = 2_048  # batch at which the number of actions changes, about where a GPU is filled
-PRECISIONS = ("default", "highest")  # on recent GPUs: TF32, and float32
-SCANNED, REPEATS = 50, 5
-FIELDS = ("batch", "samples", "precision", "scanned", "alone", "device", "jax", "commit", "dirty")
-OBSERVATION = 24
-
-Measured = dict[str, Any]
+BATCHES, SAMPLES = (128, 512, 2_048, 8_192, 32_768), (4, 10, 20, 40, 80)
+USUAL = 2_048, 10  # batch at which the actions change, actions at which the batch changes
+AT_ONCE, REPEATS = 50, 5
+FIELDS: tuple[str, ...] = (
+    "batch",
+    "samples",
+    "updates_per_second",
+    "device",
+    "jax",
+    "commit",
+    "dirty",
+)
 
 
 def main() -> int:
@@ -54,85 +54,64 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="only print the table")
     args = parser.parse_args()
     if not args.table:
-        write(measured(args.seconds))
+        write(list(measured(args.seconds)))
     print(table(read_table(FILE)))
     return 0
 
 
-def measured(seconds: float) -> list[Measured]:
-    """Compile all sizes at once, and time them one by one in the order in which they are ready."""
-    began, found = time.monotonic(), []
-    sizes = [(batch, 10) for batch in BATCHES]
-    sizes += [(USUAL, n) for n in SAMPLES if n != 10]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        cases = [
-            (batch, samples, precision, pool.submit(prepare, batch, samples, precision))
-            for precision in PRECISIONS
-            for batch, samples in sizes
-        ]
-        for batch, samples, precision, case in cases:
-            if time.monotonic() - began > seconds:
-                case.cancel()
-                continue
-            row = {"batch": batch, "samples": samples, "precision": precision, **timed(case)}
-            print(row, flush=True)
-            found.append(row)
+def measured(seconds: float) -> Iterator[dict[str, Any]]:
+    """Compile and time one size after another, while there is time for one more."""
+    began = time.monotonic()
+    sizes = [(batch, USUAL[1]) for batch in BATCHES] + [(USUAL[0], n) for n in SAMPLES]
     source = provenance()["source"] or {}
-    about = {
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "commit": source.get("commit", "")[:12],
-        "dirty": int(bool(source.get("changed"))),
-    }
-    return [row | about for row in found]
+    for batch, samples in dict.fromkeys(sizes):
+        if time.monotonic() - began > seconds:
+            return
+        row = {
+            "batch": batch,
+            "samples": samples,
+            "updates_per_second": round(AT_ONCE / spent(prepare(batch, samples)), 1),
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "commit": source.get("commit", "")[:12],
+            "dirty": int(bool(source.get("changed"))),
+        }
+        print(row, flush=True)
+        yield row
 
 
-def prepare(batch_size: int, samples: int, precision: str) -> dict[str, Callable[[], Any]]:
-    """Compile a learner's updates; return how to do `SCANNED` of them, in one call and one by one."""
+def prepare(batch_size: int, samples: int) -> Callable[[], PyTree]:
+    """Compile a learner's updates; return how to do `AT_ONCE` of them."""
     base = Config()
     config = replace(base, batch_size=batch_size, mpo=replace(base.mpo, samples=samples))
     agent = make_agent(config)
     arrays, static = eqx.partition(agent.state, eqx.is_array)
     batch, scaling = jax.device_put(make_batch(config)), Scaling.identity(OBSERVATION)
 
-    def update(arrays: PyTree, batch: Trajectory) -> PyTree:
-        state = eqx.combine(arrays, static)
-        new, _ = agent.algorithm.update(state, batch, scaling, agent.actions)
-        return eqx.filter(new, eqx.is_array)
+    @jax.jit
+    def updates(arrays: PyTree, batch: Trajectory) -> PyTree:
+        def one(arrays: PyTree, nothing: None) -> tuple[PyTree, None]:
+            state = eqx.combine(arrays, static)
+            new, _ = agent.algorithm.update(state, batch, scaling, agent.actions)
+            return eqx.filter(new, eqx.is_array), nothing
 
-    def scanned(arrays: PyTree, batch: Trajectory) -> PyTree:
-        return jax.lax.scan(lambda s, _: (update(s, batch), None), arrays, None, SCANNED)[0]
+        return jax.lax.scan(one, arrays, None, AT_ONCE)[0]
 
-    with jax.default_matmul_precision(precision):
-        together, alone = (
-            jax.jit(f).lower(arrays, batch).compile() for f in (scanned, update)
-        )
-
-    def one_by_one() -> PyTree:
-        state = arrays
-        for _ in range(SCANNED):
-            state = alone(state, batch)
-        return state
-
-    return {"scanned": partial(together, arrays, batch), "alone": one_by_one}
+    return partial(updates, arrays, batch)
 
 
-def timed(case: Future) -> dict[str, float]:
-    """Return updates per second, the median of some repeats."""
-    return {name: round(SCANNED / _seconds(do), 1) for name, do in case.result().items()}
-
-
-def _seconds(do: Callable[[], Any]) -> float:
+def spent(do: Callable[[], PyTree]) -> float:
+    """Return the seconds of a call, the median of some, the first left out."""
     jax.block_until_ready(do())
-    spent = []
+    found = []
     for _ in range(REPEATS):
         began = time.perf_counter()
         jax.block_until_ready(do())
-        spent.append(time.perf_counter() - began)
-    return median(spent)
+        found.append(time.perf_counter() - began)
+    return median(found)
 
 
-def write(found: list[Measured]) -> None:
+def write(found: list[dict[str, Any]]) -> None:
     """Keep the rows of a measurement, instead of the last one's."""
     FILE.parent.mkdir(exist_ok=True)
     with FILE.open("w", newline="") as file:
@@ -143,18 +122,23 @@ def write(found: list[Measured]) -> None:
 
 def table(found: list[dict[str, str]]) -> str:
     """Return updates per second, and how many actions are judged in one."""
-    lines = [
-        "| windows | actions of each | products | updates/s | actions judged/s | dispatched alone |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| windows | actions of each | updates/s | actions judged/s |", "|---|---|---|---|"]
     for row in found:
-        judged = int(row["batch"]) * int(row["samples"]) * float(row["scanned"])
-        product = {"default": "TF32", "highest": "float32"}[row["precision"]]
-        lines.append(
-            f"| {int(row['batch']):,} | {row['samples']} | {product} | "
-            f"{float(row['scanned']):,.0f} | {judged / 1e6:,.1f}M | {float(row['alone']):,.0f} |"
-        )
+        batch, samples = int(row["batch"]), int(row["samples"])
+        speed = float(row["updates_per_second"])
+        judged = batch * samples * speed / 1e6
+        lines.append(f"| {batch:,} | {samples} | {speed:,.0f} | {judged:,.1f}M |")
     return "\n".join(lines)
+
+
+def origin(found: list[dict[str, str]]) -> str:
+    """Return where the rows come from."""
+    return "; ".join(
+        dict.fromkeys(
+            f"{row['device']}, jax {row['jax']}, commit {row['commit']}{'+' * int(row['dirty'])}"
+            for row in found
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,25 @@
 """Figures of `docs/benchmarks.md`, of rows alone."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
-from experiments import BOUNDS, FACTORS, OURS, PERIODS, RANDOM, grid_point, label
+from experiments import (
+    BOUNDS,
+    CENTRES,
+    FACTORS,
+    OURS,
+    PERIODS,
+    RANDOM,
+    grid_point,
+    label,
+    point,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from rows import Row
 from scores import THRESHOLDS, band, curve, final, grouped, minutes, runs
@@ -16,6 +28,7 @@ from posteriori import PRESETS
 from posteriori.runs.plot import COLOURS, FAINT, INK
 
 BLUE = COLOURS[0]
+RETURN = 320.0  # of the walker, about the best
 # A colour an algorithm, a style an implementation.
 ALGORITHMS: dict[str, str] = dict(
     zip(("sac", "tqc", "crossq", "ppo", "trpo", "mpo"), COLOURS[1:], strict=True)
@@ -86,24 +99,37 @@ def sigma(rows: Iterable[Row]) -> Figure:
 
 
 def epsilon(rows: Iterable[Row]) -> Figure:
-    """Final return over each bound and the target period, both as multiples of the preset's own."""
+    """Final return over each bound and the target period; today's default is framed."""
     cells = grouped(rows, lambda row: row.variant)
     ends = {v: float(np.mean([final(r).mean for r in runs(own)])) for v, own in cells.items()}
-    low, high = min(ends.values()), max(ends.values())
-    figure = Figure(figsize=(10, 2.9 * len(PRESETS)), layout="constrained")
-    panels = figure.subplots(len(PRESETS), len(BOUNDS), squeeze=False)
-    for preset, line in zip(PRESETS, panels, strict=True):
-        for bound, axes in zip(BOUNDS, line, strict=True):
-            grid = np.array([[_end(ends, preset, bound, f, p) for f in FACTORS] for p in PERIODS])
-            axes.imshow(grid, vmin=low, vmax=high, cmap="cividis", origin="lower", aspect="auto")
-            _annotate(axes, grid, (low + high) / 2)
-            axes.set_title(f"{preset}: {bound}", loc="left", fontsize=10, color=INK)
-            axes.set_xticks(range(len(FACTORS)), [f"×{f:g}" for f in FACTORS])
-            axes.set_yticks(range(len(PERIODS)), [f"×{p:g}" for p in PERIODS])
-            axes.set_ylabel("target period", fontsize=9, color=INK)
+    presets = [p for p in CENTRES if any(v.split()[0] == p for v in cells)]
+    figure = Figure(figsize=(10, 2.9 * len(presets)), layout="constrained")
+    panels = figure.subplots(len(presets), len(BOUNDS), squeeze=False)
+    for (preset, line), (column, bound) in product(
+        zip(presets, panels, strict=True), enumerate(BOUNDS)
+    ):
+        axes, centre = line[column], CENTRES[preset]
+        grid = np.array([[_end(ends, preset, bound, f, p) for f in FACTORS] for p in PERIODS])
+        axes.imshow(grid, vmin=0, vmax=RETURN, cmap="cividis", origin="lower", aspect="auto")
+        _annotate(axes, grid, RETURN / 2)
+        axes.set_title(f"{preset}: {bound}", loc="left", fontsize=10, color=INK)
+        axes.set_xticks(range(len(FACTORS)), [f"{centre[bound] * f:.2g}" for f in FACTORS])
+        axes.set_yticks(range(len(PERIODS)), [f"{centre['target_period'] * p:g}" for p in PERIODS])
+        axes.tick_params(labelsize=8)
+        axes.set_ylabel("target period, updates", fontsize=9, color=INK)
+        for y, x in np.ndindex(grid.shape):
+            if _is_default(point(preset, bound, FACTORS[x], PERIODS[y]), preset):
+                frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=COLOURS[1], lw=2.5)
+                axes.add_patch(frame)
     note = "return of greedy episodes at the end"
     figure.colorbar(panels[0, 0].images[0], ax=panels, label=note)
     return figure
+
+
+def _is_default(at: Mapping[str, float], preset: str) -> bool:
+    """Whether a point of the grid is the preset of today, to the grid's own rounding."""
+    mpo = PRESETS[preset].mpo
+    return all(abs(math.log(value / getattr(mpo, name))) < 0.1 for name, value in at.items())
 
 
 def _end(ends: dict[str, float], preset: str, bound: str, factor: float, period: float) -> float:

@@ -1,18 +1,19 @@
 """Many learners at once on one accelerator: their updates are one, mapped over the runs.
 
-What differs between the runs are numbers of `Mpo`, and seeds; sizes are the same for all. They share
-one vector environment, whose environments belong to the runs in blocks, and each has a replay of its
-own, on the device. An update is `Mpo.update`, a step is `Collector.collect`.
+What differs between the runs are numbers of `Mpo`, and seeds; sizes are the same for all. They
+share one vector environment, whose environments belong to the runs in blocks, and each has a replay
+of its own, on the device. An update is `Mpo.update`, a step is `Collector.collect`.
 
-Differs from `posteriori train`: each vector step is followed by as many updates as it has
-environments, also where one of them was being reset (about one row in a thousand); a window of
-replay is drawn from four candidates, of which the first that begins with a transition is taken.
+Differs from `posteriori train`: steps are counted as rows, also that of a reset, which carries no
+transition (one in several hundred); a window of replay is the first of four candidates that begins
+with a transition; environments, noise and draws have other seeds.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import fields, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import gymnasium as gym
@@ -38,22 +39,27 @@ from posteriori.runs.assemble import assemble
 from posteriori.runs.config import Config
 
 CANDIDATES = 4  # two consecutive rows cannot both lack a transition
-Numbers = dict[str, Float[Array, " R"]]
+Numbers = dict[str, Array]  # of every run [R], or of one
+T = TypeVar("T")
 
 
-class Crew(eqx.Module):
-    """The runs' policies as one actor of all environments, those of a run side by side."""
+class Crew(Actor):
+    """The runs' policies as one actor of all environments, those of a run side by side.
 
-    policies: Policy  # every array [R ...]
-    scaling: Scaling  # likewise
-    actions: Actions
+    Every array of policy and scaling has a first axis of R runs.
+    """
 
-    def act(self, obs: Float[Array, " RE O"], noise: Float[Array, " RE D"]) -> Float[Array, " RE D"]:
-        """Return exploring actions; 0 of a policy that has diverged."""
+    def act(
+        self, obs: Float[Array | NDArray, " RE O"], noise: Float[Array, " RE D"]
+    ) -> Float[Array, " RE D"]:
+        """Return exploring actions; of a policy that has diverged, finite ones."""
         runs = self.scaling.reward.shape[0]
-        one = lambda policy, scaling, o, n: Actor(policy, scaling, self.actions).act(o, n)  # noqa: E731
         blocks = (x.reshape(runs, -1, x.shape[-1]) for x in (obs, noise))
-        action = eqx.filter_vmap(one)(self.policies, self.scaling, *blocks)
+
+        def one(policy: Policy, scaling: Scaling, obs: Array, noise: Array) -> Array:
+            return Actor(policy, scaling, self.actions).act(obs, noise)
+
+        action = eqx.filter_vmap(one)(self.policy, self.scaling, *blocks)
         return jnp.nan_to_num(action.reshape(noise.shape), posinf=1.0, neginf=-1.0)
 
 
@@ -109,32 +115,36 @@ class Fleet:
     Args:
         task: A Gymnasium id.
         configs: Of the runs; they may differ in seeds, and in the numbers of `mpo`.
-        steps: Environment steps of each run.
-        backend: As in `Config`.
+        steps: Environment steps of each run, at most.
+
+    Raises:
+        ValueError: If the runs differ in anything else.
     """
 
     def __init__(self, task: str, configs: Sequence[Config], steps: int):
-        first, self.configs = configs[0], list(configs)
-        self.config = first
+        first = self.config = configs[0]
         self.runs, self.envs = len(configs), first.envs
-        vector = make_vector(task, num_envs=self.runs * self.envs, seed=first.seed, backend="envpool")
-        self.spaces = vector.single_observation_space, vector.single_action_space
+        count = self.runs * self.envs
+        vector = make_vector(task, num_envs=count, seed=first.seed, backend="envpool")
+        spaces = vector.single_observation_space, vector.single_action_space
         numbers, self.build = _numbers(configs)
         seeds = jnp.asarray([config.seed for config in configs])
-        self.state, self.static, self.actions = _assemble(first, self.build, numbers, seeds, *self.spaces)
+        self.state, self.static, self.actions = _assemble(
+            first, self.build, numbers, seeds, *spaces
+        )
         self.numbers = numbers
-        obs_size, size = flat_size(self.spaces[0]), self.actions.size
+        obs_size, size = flat_size(spaces[0]), self.actions.size
         vector = Meanwhile(vector, self._dispatch)
-        noise = ColouredNoise(first.noise_exponent, (self.runs * self.envs, size), first.seed)
+        noise = ColouredNoise(first.noise_exponent, (count, size), first.seed)
         self.collector = Collector(vector, noise, first.seed)
         self.moments = Moments(self.runs * obs_size)
         discount = np.asarray([config.mpo.discount for config in configs])
         self.units = Units(discount, first.support_limit, self.envs)
         share = min(first.replay_size // self.envs, steps // self.envs + 1000)
         self.stored = _storage(self.runs, self.envs, share, obs_size, size)
-        self.steps, self.vector_steps = np.zeros(self.runs, np.int64), 0
-        self.updates = 0
+        self.rows = self.updates = 0  # of each run
         self.sums: Metrics = {}
+        self.summed = 0  # updates
         self.key = jax.random.key(first.seed)
         self._learn = jax.jit(self._learning, static_argnames="n", donate_argnums=0)
 
@@ -143,13 +153,13 @@ class Fleet:
         rows, episodes = self.collector.collect(self.crew())
         for row in rows:
             self._keep(row)
-        self.vector_steps += 1
+        self.rows += self.envs
         return episodes
 
     def crew(self) -> Crew:
         """Return the actors as they are now, in copies that later updates leave alone."""
-        policies = eqx.combine(_copy(self.state.online.policy), self.static.online.policy)
-        return Crew(policies, self.scaling(), self.actions)
+        policy = eqx.combine(_copy(self.state.online.policy), self.static.online.policy)
+        return Crew(policy, self.scaling(), self.actions)
 
     def actors(self) -> list[Actor]:
         """Return each run's actor, in host memory."""
@@ -157,7 +167,7 @@ class Fleet:
         static = self.static.online.policy
         return [
             Actor(
-                eqx.combine(jax.tree.map(lambda x: x[r], crew.policies), static),  # noqa: B023
+                eqx.combine(jax.tree.map(lambda x: x[r], crew.policy), static),  # noqa: B023
                 jax.tree.map(lambda x: x[r], crew.scaling),  # noqa: B023
                 self.actions,
             )
@@ -174,29 +184,26 @@ class Fleet:
             mean, std = np.zeros_like(mean), np.ones_like(std)
         if not self.config.scale_rewards:
             unit = np.ones_like(unit)
-        return Scaling(*(jnp.asarray(x, jnp.float32) for x in (mean, std, unit)))
+        return jax.vmap(Scaling)(*(jnp.asarray(x, jnp.float32) for x in (mean, std, unit)))
 
     def metrics(self) -> dict[str, NDArray]:
         """Return the means since the last call, of each run `[R]`."""
-        sums, self.sums = jax.device_get(self.sums), {}
-        count = sums.pop("count", 1)
+        sums, count = jax.device_get(self.sums), max(self.summed, 1)
+        self.sums, self.summed = {}, 0
         return {name: value / count for name, value in sums.items()}
 
     def _dispatch(self) -> None:
         config = self.config
-        done = self.vector_steps * self.envs - config.learning_starts
-        due = done // config.steps_per_update - self.updates
-        if done <= 0 or due <= 0:
+        due = (self.rows - config.learning_starts) // config.steps_per_update - self.updates
+        if due <= 0:
             return
         self.key, key = jax.random.split(self.key)
-        if not self.sums:
-            self.sums = {"count": jnp.zeros(())}
         self.state, sums = self._learn(
-            self.state, self.stored, self.numbers, self.scaling(), key, n=int(due)
+            self.state, self.stored, self.numbers, self.scaling(), key, n=due
         )
-        sums["count"] = jnp.asarray(float(due))
-        self.sums = {k: self.sums.get(k, 0.0) + v for k, v in sums.items()}
-        self.updates += int(due)
+        self.sums = {name: self.sums.get(name, 0.0) + x for name, x in sums.items()}
+        self.updates += due
+        self.summed += due
 
     def _learning(
         self,
@@ -208,9 +215,10 @@ class Fleet:
         n: int,
     ) -> tuple[PyTree, Metrics]:
         """Do n updates of every run."""
+        config = self.config
 
         def one(arrays: PyTree, number: Numbers, rows: Trajectory, unit: Scaling, key: Any) -> Any:
-            batch = self._sample(rows, stored.added, key)
+            batch = windows(rows, stored.added, key, config.n_step + 1, config.batch_size)
             new, metrics = self.build(number).update(
                 eqx.combine(arrays, self.static), batch, unit, self.actions
             )
@@ -223,50 +231,65 @@ class Fleet:
         state, metrics = jax.lax.scan(update, state, jax.random.split(key, n))
         return state, jax.tree.map(lambda x: x.sum(axis=0), metrics)
 
-    def _sample(self, rows: Trajectory, added: Int[Array, ""], key: PRNGKeyArray) -> Trajectory:
-        """Draw windows `[T B]` of one run's rows."""
-        share, window = rows.reward.shape[1], self.config.n_step + 1
-        env_key, start_key = jax.random.split(key)
-        shape = CANDIDATES, self.config.batch_size
-        env = jax.random.randint(env_key, shape, 0, self.envs)
-        starts = jnp.minimum(added, share) - window + 1
-        oldest = jnp.maximum(added - share, 0)
-        start = (oldest + jax.random.randint(start_key, shape, 0, starts)) % share
-        pick = jnp.argmax(rows.valid[env, start], axis=0)
-        env, start = (jnp.take_along_axis(x, pick[None], axis=0)[0] for x in (env, start))
-        time = (start + jnp.arange(window)[:, None]) % share
-        return Trajectory(*(x[env, time] for x in rows))
-
     def _keep(self, rows: Rows) -> None:
         assert len(rows.env) == self.runs * self.envs, "the environments must autoreset next step"
         limit = self.config.clip_rewards or np.inf
         blocks = [x.reshape(self.runs, self.envs, *x.shape[1:]) for x in rows[1:]]
         obs, action, reward, discount, valid = blocks
         reward = np.clip(reward, -limit, limit)
-        self.steps += valid.sum(axis=1)
         self.moments.add(obs.transpose(1, 0, 2).reshape(self.envs, -1))
         self.units.add(reward, valid)
         self.stored = _push(self.stored, Trajectory(obs, action, reward, discount, valid))
 
 
-def _numbers(configs: Sequence[Config]) -> tuple[Numbers, Any]:
+def windows(
+    rows: Trajectory, added: Int[Array, ""], key: PRNGKeyArray, length: int, batch: int
+) -> Trajectory:
+    """Draw windows `[T B]` of one run's rows `[E T ...]`, as `Ring.sample` does."""
+    envs, share = rows.reward.shape
+    env_key, start_key = jax.random.split(key)
+    env = jax.random.randint(env_key, (CANDIDATES, batch), 0, envs)
+    starts = jnp.minimum(added, share) - length + 1
+    oldest = jnp.maximum(added - share, 0)
+    drawn = jax.random.randint(start_key, (CANDIDATES, batch), 0, starts)
+    start = (oldest + drawn) % share
+    pick = jnp.argmax(rows.valid[env, start], axis=0)
+    env, start = (jnp.take_along_axis(x, pick[None], axis=0)[0] for x in (env, start))
+    time = (start[None] + jnp.arange(length)[:, None]) % share
+    return Trajectory(*(x[env, time] for x in rows))
+
+
+def _numbers(configs: Sequence[Config]) -> tuple[Numbers, Callable[[Numbers], Mpo]]:
     """Return what differs between algorithms, stacked, and how to build one of them from it."""
     base = configs[0].mpo
+    for config in configs:
+        alike = replace(config, seed=0, mpo=base) == replace(configs[0], seed=0)
+        if not alike or config.mpo.samples != base.samples:
+            raise ValueError(
+                f"a fleet's runs must differ in seeds and in numbers of mpo alone, but {config} "
+                f"stands beside {configs[0]}."
+            )
     names = [f.name for f in fields(base) if f.name != "samples"]
     stacked: Numbers = {}
     for name in names:
         values = [getattr(config.mpo, name) for config in configs]
-        if name == "settle_after":  # never is 0 there, and infinitely late here
-            stacked[name] = jnp.asarray([v or np.inf for v in values], jnp.float32)
-        elif len(set(values)) > 1:
+        if len(set(values)) > 1:
             kind = jnp.int32 if all(isinstance(v, int) for v in values) else jnp.float32
             stacked[name] = jnp.asarray(values, kind)
-    return stacked, lambda number: replace(base, **number)
+    return stacked, lambda number: _changed(base, number)
+
+
+def _changed(settings: T, numbers: Mapping[str, Array | Mpo]) -> T:
+    """Return settings with arrays where they declare numbers, which their own checks refuse."""
+    changed = copy(settings)
+    for name, value in numbers.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 def _assemble(
     config: Config,
-    build: Any,
+    build: Callable[[Numbers], Mpo],
     numbers: Numbers,
     seeds: Int[Array, " R"],
     observation_space: gym.Space,
@@ -278,9 +301,8 @@ def _assemble(
     @jax.jit
     @partial(jax.vmap, out_axes=(0, None))
     def make(number: Numbers, seed: Array) -> tuple[PyTree, PyTree]:
-        agent = assemble(
-            replace(config, seed=seed, mpo=build(number)), observation_space, action_space, ""
-        )
+        one = _changed(config, {"seed": seed, "mpo": build(number)})
+        agent = assemble(one, observation_space, action_space, "")
         state, kept["state"] = eqx.partition(agent.state, eqx.is_array)
         actions, kept["actions"] = eqx.partition(agent.actions, eqx.is_array)
         return state, actions

@@ -1,152 +1,237 @@
-"""Many runs of the library at once, on an accelerator: rows as the queue of `run.py` leaves them.
+"""The grid of the KL bounds, all runs at once on an accelerator: rows as those of `run.py`.
 
-    python benchmarks/sweep.py epsilon --preset default --minutes 9 --out runs/sweep
+    python benchmarks/sweep.py --presets default --minutes 9 --out runs/sweep
+    python benchmarks/sweep.py --rows --commit 1a2b3c --out runs/sweep     only the rows of results/
 
-The runs of a sweep differ in numbers of `Mpo` and in seeds (`fleet.py`). Policies are evaluated by
-the protocol of all (`protocol.py`), in other processes, on the machine's cores.
+It trains the cells of `experiments.epsilon` of a preset as one `Fleet`, up to their last step or
+until the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in processes
+of their own, on the machine's cores, with 20 episodes also at the end. `OUT/rows.jsonl` gets each
+evaluation at once, with the means of all metrics since the one before; where it was cut short,
+`--rows` takes what there is. `--commit` names the source's commit where there is no git.
 """
 
+import argparse
 import json
 import os
 import pickle
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
+from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import rows
+from experiments import CENTRES, Cell, cells
 from fleet import Fleet
 from protocol import EPISODES, FALLING, Ends
 
+from posteriori import PRESETS
 from posteriori.experience.envs import make_reference
 from posteriori.models.actor import Actor
 from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, run_episodes
 from posteriori.runs.loop import EVALUATION_SEED
 from posteriori.runs.policy import GreedyPolicy
+from posteriori.runs.provenance import provenance
+
+PACKAGES = ("jax", "numpy", "gymnasium", "envpool")
+TELL_EVERY = 10.0  # seconds
+LAST_WAIT = 0.05  # of the minutes, for the evaluations that run at their end
+
+Line = dict[str, Any]
 
 
-class Tournament:
-    """Evaluates policies in processes of its own, and writes what comes out."""
+def main() -> int:
+    """Train, unless only the rows are asked for, and write them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--presets", nargs="+", choices=CENTRES, default=list(CENTRES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--minutes", type=float, default=60.0, help="for each preset")
+    parser.add_argument("--evaluate-every", type=int, default=20_000, help="environment steps")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) * 3 // 4))
+    parser.add_argument("--out", type=Path, required=True, help="folder of what comes out")
+    parser.add_argument("--rows", action="store_true", help="train nothing")
+    parser.add_argument("--commit", default="")
+    parser.add_argument("--results", type=Path, default=rows.RESULTS)
+    args = parser.parse_args()
+    for preset in args.presets:
+        chosen = [c for c in cells("epsilon", args.seeds) if c.variant.split()[0] == preset]
+        out = args.out / preset
+        if not args.rows:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "about.json").write_text(json.dumps(about(args.commit)))
+            run(chosen, out, args.evaluate_every, args.minutes, args.workers)
+        if (out / "rows.jsonl").exists():
+            said = json.loads((out / "about.json").read_text())
+            for path in write(chosen, read(out / "rows.jsonl"), said, args.results):
+                print(path)
+    return 0
 
-    def __init__(self, task: str, out: Path, workers: int):
-        self.task, self.path = task, out / "rows.jsonl"
-        os.environ["JAX_PLATFORMS"] = "cpu"  # for the processes: JAX has been started here
+
+def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: int) -> None:
+    """Train cells together until their last step, or until the time is over."""
+    began, steps = time.perf_counter(), chosen[0].steps
+    fleet = Fleet(chosen[0].task, [config_of(cell) for cell in chosen], steps)
+    examiners = Examiners(chosen[0].task, out / "rows.jsonl", workers)
+    told, told_at = began, 0
+    try:
+        while True:
+            before = fleet.rows
+            fleet.step()
+            now = time.perf_counter()
+            over = fleet.rows >= steps or now - began > 60 * minutes
+            if fleet.rows // every > before // every or over:
+                examiners.enter(fleet.actors(), describe(fleet, chosen, now - began))
+            if now - told > TELL_EVERY:
+                speed = (fleet.rows - told_at) / (now - told)
+                print(
+                    f"{fleet.rows:,} steps of each, {speed:.0f}/s, {examiners.line()}", flush=True
+                )
+                told, told_at = now, fleet.rows
+            if over:
+                break
+        examiners.collect(60 * minutes * LAST_WAIT if fleet.rows < steps else None)
+    finally:
+        examiners.close()
+
+
+class Examiners:
+    """Processes that evaluate policies; what they say is written as soon as it is asked for."""
+
+    def __init__(self, task: str, path: Path, workers: int):
+        self.task, self.path = task, path
+        # For the processes: in this one, JAX has started.
+        os.environ |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        os.environ["OMP_NUM_THREADS"] = "1"
         self.pool = ProcessPoolExecutor(workers, get_context("spawn"))
-        self.waiting: list[tuple[dict[str, Any], Future]] = []
+        self.waiting: list[tuple[Line, Future]] = []
 
-    def enter(self, actors: Sequence[Actor], about: Sequence[dict[str, Any]]) -> None:
-        """Ask for the evaluation of every run's policy."""
-        for actor, row in zip(actors, about, strict=True):
+    def enter(self, actors: Sequence[Actor], about: Sequence[Line]) -> None:
+        """Ask for an evaluation of every actor, and write those that are done."""
+        for actor, line in zip(actors, about, strict=True):
             task = self.pool.submit(examine, self.task, pickle.dumps(actor))
-            self.waiting.append((row, task))
+            self.waiting.append((line, task))
+        self.collect(0.0)
 
-    def collect(self, seconds: float = 0.0) -> None:
-        """Write what is done, waiting so long for more."""
-        deadline = time.monotonic() + seconds
-        left = []
+    def collect(self, seconds: float | None) -> None:
+        """Write what is done, waiting so long for more; None waits for all."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        left: list[tuple[Line, Future]] = []
         with self.path.open("a") as file:
-            for row, task in self.waiting:
+            for line, task in self.waiting:
+                wait = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
-                    result = task.result(max(0.0, deadline - time.monotonic()))
+                    said = task.result(wait)
                 except TimeoutError:
-                    left.append((row, task))
+                    left.append((line, task))
                     continue
-                except Exception as error:  # a policy that has diverged
-                    result = {"error": repr(error)}
-                file.write(json.dumps({**row, **result}) + "\n")
+                except ValueError as error:  # the policy gives numbers that are none
+                    print(f"{line['variant']}, seed {line['seed']}: {error}", file=sys.stderr)
+                    continue
+                file.write(json.dumps(line | said) + "\n")
         self.waiting = left
 
+    def line(self) -> str:
+        """Return how far they are, for people."""
+        return f"{sum(not task.done() for _, task in self.waiting)} evaluations to do"
+
     def close(self) -> None:
-        """End the processes, whatever they do."""
-        for _, task in self.waiting:
-            task.cancel()
+        """Send the processes home after what they have begun."""
         self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-def examine(task: str, pickled: bytes, episodes: int = EPISODES) -> dict[str, Any]:
-    """Evaluate an actor, in a process of the pool."""
-    envs = Ends(make_reference(task, num_envs=min(PARALLEL, episodes)))
+def examine(task: str, pickled: bytes) -> Line:
+    """Evaluate an actor of `Examiners`, in one of its processes."""
+    envs = Ends(make_reference(task, num_envs=PARALLEL))
+    policy = GreedyPolicy(pickle.loads(pickled))
     try:
-        result = run_episodes(
-            GreedyPolicy(pickle.loads(pickled)),
-            envs,
-            env=task,
-            episodes=episodes,
-            seed=EVALUATION_SEED,
-        )
+        result = run_episodes(policy, envs, env=task, episodes=EPISODES, seed=EVALUATION_SEED)
     finally:
         envs.close()
-    falls = envs.falls(episodes) if task in FALLING else None
-    return {"returns": result.returns, "lengths": result.lengths, "falls": falls}
+    falls = envs.falls(EPISODES) if task in FALLING else None
+    return {"returns": [round(x, 2) for x in result.returns], "falls": falls}
 
 
-def run(
-    task: str,
-    names: Sequence[str],
-    configs: Sequence[Config],
-    *,
-    steps: int,
-    every: int,
-    minutes: float,
-    out: Path,
-    workers: int,
-) -> None:
-    """Train runs together until their last step, or until the time is over."""
-    began = time.perf_counter()
-    fleet = Fleet(task, configs, steps)
-    print(f"{fleet.runs} runs, made in {time.perf_counter() - began:.1f} s", flush=True)
-    tournament = Tournament(task, out, workers)
-    told = time.perf_counter()
-    told_at = 0
-    exploring: list[Any] = []
-    while fleet.vector_steps * fleet.envs < steps:
-        before = fleet.vector_steps * fleet.envs
-        exploring += fleet.step()
-        now, seconds = fleet.vector_steps * fleet.envs, time.perf_counter() - began
-        over = seconds > 60 * minutes
-        if now // every > before // every or over or now >= steps:
-            about = describe(fleet, names, seconds)
-            tournament.enter(fleet.actors(), about)
-            tournament.collect()
-        if now // 1000 > before // 1000 and time.perf_counter() - told > 5:
-            speed = (now - told_at) / (time.perf_counter() - told)
-            mean = np.mean([e.total for e in exploring]) if exploring else np.nan
-            told, told_at, exploring = time.perf_counter(), now, []
-            print(
-                f"{seconds:6.1f} s, {now} steps of each, {speed:.0f}/s, exploring {mean:.0f}, "
-                f"{len(tournament.waiting)} evaluations wait",
-                flush=True,
+def config_of(cell: Cell) -> Config:
+    """Return the settings of a cell, which must be a preset and numbers of `Mpo`.
+
+    Raises:
+        ValueError: If they are something else.
+    """
+    flags: dict[str, str] = {}
+    for word in cell.settings:
+        flag, _, value = word.removeprefix("--").partition("=")
+        flags[flag] = value
+    config = PRESETS[flags.pop("preset", "default")]
+    names = {flag: flag.replace("-", "_") for flag in flags}
+    for flag, name in names.items():
+        if type(getattr(config.mpo, name, None)) not in (int, float):
+            raise ValueError(
+                f"a sweep's runs must differ in numbers of Mpo alone, but {cell.name} has --{flag}."
             )
-        if over:
-            break
-    with (out / "actors.pkl").open("wb") as file:
-        pickle.dump(fleet.actors(), file)
-    tournament.collect(max(10.0, 60 * minutes - (time.perf_counter() - began) + 30))
-    tournament.close()
+    numbers = {n: type(getattr(config.mpo, n))(float(flags[flag])) for flag, n in names.items()}
+    return replace(config, seed=cell.seed, mpo=replace(config.mpo, **numbers))
 
 
-def describe(fleet: Fleet, names: Sequence[str], seconds: float) -> list[dict[str, Any]]:
+def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]:
     """Return what is known of every run but its evaluation."""
     metrics = fleet.metrics()
-    dimensions = sorted(k for k in metrics if k.startswith("sigma/"))
+    spreads = sorted(name for name in metrics if name.startswith("sigma/"))
     return [
         {
-            "name": names[r],
-            "seed": fleet.configs[r].seed,
-            "step": int(fleet.steps[r]),
+            "variant": cell.variant,
+            "seed": cell.seed,
+            "step": fleet.rows,
             "updates": fleet.updates,
             "seconds": round(seconds, 1),
-            "sigma": [round(float(metrics[k][r]), 4) for k in dimensions],
-            "metrics": {
-                k: float(f"{float(v[r]):.4g}") for k, v in metrics.items() if k not in dimensions
-            },
+            "sigma": [round(float(metrics[name][r]), 4) for name in spreads],
+            "metrics": {k: float(f"{v[r]:.4g}") for k, v in metrics.items() if k not in spreads},
         }
-        for r in range(fleet.runs)
+        for r, cell in enumerate(chosen)
     ]
+
+
+def about(commit: str) -> Line:
+    """Return what holds for all rows."""
+    source = provenance()["source"] or {"commit": commit, "changed": False}
+    return {
+        "cpu": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "versions": " ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        "commit": source["commit"],
+        "dirty": source["changed"],
+    }
+
+
+def read(path: Path) -> list[Line]:
+    """Return the lines of evaluations."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(
+    chosen: Sequence[Cell], lines: Sequence[Line], said: Mapping[str, Any], results: Path
+) -> list[Path]:
+    """Write the rows of the cells that came to their last step."""
+    written = []
+    for cell in chosen:
+        name = cell.variant, cell.seed
+        own = [x for x in lines if (x["variant"], x["seed"]) == name and x["step"] <= cell.steps]
+        own.sort(key=lambda line: line["step"])
+        if not own or own[-1]["step"] < cell.steps:
+            continue
+        for line in own:
+            line |= {"final": line["step"] >= cell.steps, "training_seconds": line["seconds"]}
+            line |= {"commit": said["commit"], "dirty": said["dirty"]}
+        written.append(rows.write(cell, own, {**said, "settings": cell.described}, results))
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -236,11 +236,15 @@ def test_every_variant_is_a_command_of_the_library(
     assert len({repr(config) for _, config in seen}) == len(chosen)
 
 
-def test_the_grid_is_in_multiples_of_the_presets_own_values() -> None:
+def test_the_grid_is_in_multiples_of_its_centre() -> None:
     (cell,) = [c for c in cells("epsilon", [0]) if c.variant == "tutorial epsilon_cov*10"]
+    own = PRESETS["tutorial"].mpo
     assert cell.settings == (
         "--preset=tutorial",
-        f"--epsilon-cov={PRESETS['tutorial'].mpo.epsilon_cov * 10}",
+        f"--epsilon={own.epsilon:g}",
+        f"--epsilon-mean={own.epsilon_mean:g}",
+        f"--epsilon-cov={own.epsilon_cov * 10:g}",
+        f"--target-period={own.target_period}",
     )
     assert {c.variant for c in cells("epsilon", [0])} >= {"default", "default target_period*3"}
 
@@ -565,6 +569,8 @@ def test_the_heat_map_puts_each_cell_in_its_place(tmp_path: Path) -> None:
         found += walk(tmp_path, 0, 0.0, float(i), cell=cell)
     value = {row.variant: row.mean for row in found if row.final}
     panels = {axes.get_title(loc="left"): axes for axes in figures.epsilon(found).axes}
+    framed = {title: len(axes.patches) for title, axes in panels.items()}
+    assert framed["tutorial: epsilon_mean"] == 1  # the preset itself
     grid = np.asarray(panels["tutorial: epsilon_mean"].images[0].get_array())
     assert grid.shape == (3, 5)
     assert grid[2, 0] == value["tutorial epsilon_mean*0.1 target_period*3"]

@@ -55,7 +55,7 @@ def e_step(
 def temperature(
     q: Float[Array, " N *S"],
     log_w: Float[Array, " N *S"],
-    epsilon: float,
+    epsilon: float | Float[Array, ""],
 ) -> Float[Array, ""]:
     """Solve the E-step's dual: the eta at which mean_s KL(q || pi_old) = epsilon.
 

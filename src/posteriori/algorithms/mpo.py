@@ -223,9 +223,8 @@ class Mpo:
 
     def pace(self, updates: Int[Array, ""]) -> Float[Array, ""]:
         """Return the policy's speed as a share of its full speed."""
-        if self.settle_after == 0:
-            return jnp.ones(())
-        return jnp.minimum(1.0, self.settle_after / jnp.maximum(updates, 1))
+        full_until = jnp.where(self.settle_after == 0, jnp.inf, self.settle_after)
+        return jnp.minimum(1.0, full_until / jnp.maximum(updates, 1))
 
     def bounds(self, pace: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
         """Return the KL bound of every trust region that a policy may have, nats.

@@ -17,7 +17,7 @@ LOG_ALPHA_LIMITS = (-7.0, 18.0)  # so that no multiplier takes long to come back
 LogAlpha = Mapping[str, Float[Array, " C"]]
 
 
-def needed(epsilon: float, bound: Float[Array, ""]) -> Float[Array, ""]:
+def needed(epsilon: float | Float[Array, ""], bound: Float[Array, ""]) -> Float[Array, ""]:
     """Return log alpha at which a penalty, at its bound, pulls as hard as an E-step's weights.
 
     No optimum needs more than alpha = sqrt(epsilon / bound); multipliers start there.
@@ -44,7 +44,9 @@ def tighten(
 
 
 def stiffness(
-    log_alpha: LogAlpha, epsilon: float, bounds: Mapping[str, Float[Array, ""]]
+    log_alpha: LogAlpha,
+    epsilon: float | Float[Array, ""],
+    bounds: Mapping[str, Float[Array, ""]],
 ) -> Float[Array, ""]:
     """Return by what factor the largest multiplier exceeds all that is `needed`; at least 1.
 
