@@ -86,14 +86,14 @@ class Mpo:
     epsilon: float = 0.1
     epsilon_bounds: float = 0.01
     epsilon_mean: float = 0.0025
-    epsilon_cov: float = 3e-5
+    epsilon_cov: float = 1e-5
     epsilon_policy: float = 0.01
     samples: int = 10
     discount: float = 0.99
     learning_rate: float = 3e-4
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
-    target_period: int = 30
+    target_period: int = 100
     settle_after: int = 50_000
 
     def init(self, key: PRNGKeyArray, networks: Networks, example: Float[Array, " O"]) -> State:
