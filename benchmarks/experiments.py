@@ -47,7 +47,7 @@ CENTRES: dict[str, dict[str, float]] = {
 }
 NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
 ABLATIONS = {
-    "": (),
+    "short period and fast covariance": ("--target-period", "30", "--epsilon-cov", "3e-5"),
     "mean critic": ("--critic", "scalar"),
     "raw rewards": ("--no-scale-rewards",),
     "raw observations": ("--no-normalise-observations",),
@@ -195,7 +195,7 @@ def exploration() -> Iterator[Cell]:
 
 
 def ablations() -> Iterator[Cell]:
-    """The default without, or with another of, each of its ingredients."""
+    """The default without, or with another of, each of its ingredients; set beside `walker`."""
     for variant, flags in ABLATIONS.items():
         yield Cell("ablations", WALKER, OURS, variant, settings=flags)
 
