@@ -1,19 +1,22 @@
-"""The grid of the KL bounds, all runs at once on an accelerator: rows as those of `run.py`.
+"""Cells of this library's many at once, on an accelerator: rows as those of `run.py`.
 
-    python benchmarks/sweep.py --presets default --minutes 9 --out runs/sweep
-    python benchmarks/sweep.py --rows --commit 1a2b3c --out runs/sweep     only the rows of results/
+    python benchmarks/sweep.py epsilon --variants default --minutes 9 --out runs/sweep
+    python benchmarks/sweep.py ablations --seeds 0 1 2 3 4 --out runs/ablations
+    python benchmarks/sweep.py epsilon --rows --out runs/sweep     only the rows of results/
 
-It trains the cells of `experiments.epsilon` of a preset as one `Fleet`, up to their last step or
-until the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in processes
-of their own, on the machine's cores, with 20 episodes also at the end. `OUT/rows.jsonl` gets each
-evaluation at once, with the means of all metrics since the one before; where it was cut short,
-`--rows` takes what there is. `--commit` names the source's commit where there is no git.
+Cells that differ in seeds and numbers of `Mpo` alone are trained as one `Fleet`; several fleets,
+each in a process of its own, share the accelerator. They train up to their last step, or until the
+time is over. Policies are evaluated by the protocol of all (`protocol.py`) in further processes, on
+the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets the evaluations, with
+the means of all metrics since the one before; of a sweep that was cut short, `--rows` takes the
+cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names the source's commit where there is no git.
 """
 
 import argparse
 import json
 import os
 import pickle
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,14 +29,14 @@ from typing import Any
 
 import jax
 import rows
-from experiments import CENTRES, Cell, cells
+import tyro
+from experiments import EXPERIMENTS, OURS, Cell, cells
 from fleet import Fleet
 from protocol import EPISODES, FALLING, Ends
 
-from posteriori import PRESETS
+from posteriori import PRESETS, Config, Mpo
 from posteriori.experience.envs import make_reference
 from posteriori.models.actor import Actor
-from posteriori.runs.config import Config
 from posteriori.runs.evaluate import PARALLEL, run_episodes
 from posteriori.runs.loop import EVALUATION_SEED
 from posteriori.runs.policy import GreedyPolicy
@@ -48,31 +51,77 @@ Line = dict[str, Any]
 
 def main() -> int:
     """Train, unless only the rows are asked for, and write them."""
+    args = parse()
+    chosen = [
+        cell
+        for experiment in args.experiments
+        for cell in cells(experiment, args.seeds)
+        if cell.method == OURS and cell.variant.startswith(args.variants)
+    ]
+    fleets = list(grouped(chosen).values())
+    if args.fleet is not None:
+        train(fleets[args.fleet], args.out / str(args.fleet), args)
+        return 0
+    failed = 0 if args.rows else train_all(fleets, args)
+    for number, fleet in enumerate(fleets):
+        out = args.out / str(number)
+        if (out / "rows.jsonl").exists():
+            said = json.loads((out / "about.json").read_text())
+            for path in write(fleet, read(out / "rows.jsonl"), said, args.results):
+                print(path)
+    return min(failed, 1)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command's arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--presets", nargs="+", choices=CENTRES, default=list(CENTRES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--minutes", type=float, default=60.0, help="for each preset")
+    parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="EXPERIMENT")
+    parser.add_argument("--variants", default="", help="only those whose names begin so")
+    parser.add_argument("--seeds", nargs="+", type=int, help="others than the experiment's")
+    parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--evaluate-every", type=int, default=20_000, help="environment steps")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) * 3 // 4))
     parser.add_argument("--out", type=Path, required=True, help="folder of what comes out")
     parser.add_argument("--rows", action="store_true", help="train nothing")
     parser.add_argument("--commit", default="")
     parser.add_argument("--results", type=Path, default=rows.RESULTS)
-    args = parser.parse_args()
-    for preset in args.presets:
-        chosen = [c for c in cells("epsilon", args.seeds) if c.variant.split()[0] == preset]
-        out = args.out / preset
-        if not args.rows:
-            out.mkdir(parents=True, exist_ok=True)
-            (out / "about.json").write_text(json.dumps(about(args.commit)))
-            run(chosen, out, args.evaluate_every, args.minutes, args.workers)
-        if (out / "rows.jsonl").exists():
-            said = json.loads((out / "about.json").read_text())
-            for path in write(chosen, read(out / "rows.jsonl"), said, args.results):
-                print(path)
-    return 0
+    parser.add_argument("--fleet", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def grouped(chosen: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return the cells by what the members of a fleet have in common."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in chosen:
+        config = config_of(cell)
+        common = replace(config, seed=0, mpo=Mpo(samples=config.mpo.samples))
+        groups.setdefault(f"{cell.task} {cell.steps} {common}", []).append(cell)
+    return groups
+
+
+def train_all(fleets: Sequence[Sequence[Cell]], args: argparse.Namespace) -> int:
+    """Train fleets at the same time; return how many failed."""
+    share = {
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / len(fleets):.3f}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    workers = max(1, args.workers // len(fleets))
+    # The last of two counts.
+    command = [sys.executable, __file__, *sys.argv[1:], "--workers", str(workers), "--fleet"]
+    running = [
+        subprocess.Popen([*command, str(number)], env={**os.environ, **share})
+        for number in range(len(fleets))
+    ]
+    return sum(process.wait() != 0 for process in running)
+
+
+def train(chosen: Sequence[Cell], out: Path, args: argparse.Namespace) -> None:
+    """Train a fleet in this process."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "about.json").write_text(json.dumps(about(args.commit)))
+    run(chosen, out, args.evaluate_every, args.minutes, args.workers)
 
 
 def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: int) -> None:
@@ -92,11 +141,12 @@ def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: 
             if now - told > TELL_EVERY:
                 speed = (fleet.rows - told_at) / (now - told)
                 print(
-                    f"{fleet.rows:,} steps of each, {speed:.0f}/s, {examiners.line()}", flush=True
+                    f"{out.name}: {fleet.rows:,} steps of each, {speed:.0f}/s, {examiners.line()}"
                 )
                 told, told_at = now, fleet.rows
             if over:
                 break
+        (out / "actors.pkl").write_bytes(pickle.dumps(fleet.actors()))
         examiners.collect(60 * minutes * LAST_WAIT if fleet.rows < steps else None)
     finally:
         examiners.close()
@@ -160,24 +210,12 @@ def examine(task: str, pickled: bytes) -> Line:
 
 
 def config_of(cell: Cell) -> Config:
-    """Return the settings of a cell, which must be a preset and numbers of `Mpo`.
-
-    Raises:
-        ValueError: If they are something else.
-    """
-    flags: dict[str, str] = {}
-    for word in cell.settings:
-        flag, _, value = word.removeprefix("--").partition("=")
-        flags[flag] = value
-    config = PRESETS[flags.pop("preset", "default")]
-    names = {flag: flag.replace("-", "_") for flag in flags}
-    for flag, name in names.items():
-        if type(getattr(config.mpo, name, None)) not in (int, float):
-            raise ValueError(
-                f"a sweep's runs must differ in numbers of Mpo alone, but {cell.name} has --{flag}."
-            )
-    numbers = {n: type(getattr(config.mpo, n))(float(flags[flag])) for flag, n in names.items()}
-    return replace(config, seed=cell.seed, mpo=replace(config.mpo, **numbers))
+    """Return the settings that a cell's flags name."""
+    preset = [word.partition("=")[2] for word in cell.settings if word.startswith("--preset=")]
+    flags = [word for word in cell.settings if not word.startswith("--preset=")]
+    default = PRESETS[preset[0] if preset else "default"]
+    config = tyro.cli(tyro.conf.OmitArgPrefixes[Config], default=default, args=flags)
+    return replace(config, seed=cell.seed)
 
 
 def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox as eqx
 import fleet as fleets
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def test_each_run_of_a_fleet_learns_as_it_would_alone(monkeypatch: pytest.Monkey
                 np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
-def fleet_spaces(fleet: Fleet) -> tuple:
+def fleet_spaces(fleet: Fleet) -> tuple[gym.Space, gym.Space]:
     envs = fleet.collector.envs
     return envs.single_observation_space, envs.single_action_space
 
@@ -160,12 +161,13 @@ def test_a_sweep_leaves_the_rows_of_its_cells(
     chosen = [cell(0), cell(1, "--epsilon=0.5", "--target-period=7")]
     monkeypatch.setattr(sweep, "PRESETS", {"default": SMALL})
     monkeypatch.setattr(sweep, "cells", lambda *_: chosen)
-    words = ["--presets", "default", "--out", str(tmp_path / "out"), "--workers", "1"]
+    words = ["epsilon", "--out", str(tmp_path / "out"), "--workers", "1"]
     words += ["--evaluate-every", "20", "--results", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
     for name in ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")  # so that they are as before, in the end
-    assert sweep.main() == 0
+    for more in (["--fleet", "0"], ["--rows"]):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *words, *more])
+        assert sweep.main() == 0
     for one in chosen:
         assert rows.finished(one, tmp_path)
         found = rows.read(rows.path_of(one, tmp_path))
@@ -173,8 +175,30 @@ def test_a_sweep_leaves_the_rows_of_its_cells(
         assert all(len(row.returns) == 20 for row in found)
         assert len(found[-1].sigma) == 1
         assert found[-1].commit
-    lines = (tmp_path / "out" / "default" / "rows.jsonl").read_text().splitlines()
+    lines = (tmp_path / "out" / "0" / "rows.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["metrics"]["kl/mean"] >= 0
+
+
+def test_fleets_run_in_processes_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Process:
+        def __init__(self, command: list[str], env: dict[str, str]):
+            asked.append(command)
+            assert env["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+
+        def wait(self) -> int:
+            return len(asked) - 1
+
+    monkeypatch.setattr(sweep.subprocess, "Popen", Process)
+    monkeypatch.setattr(sweep, "cells", lambda *_: [cell(0), cell(0, "--n-step", "5"), cell(1)])
+    words = ["epsilon", "--out", str(tmp_path), "--workers", "9"]
+    monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
+    assert sweep.main() == 1  # the second failed
+    tails = [command[2:] for command in asked]
+    assert tails == [[*words, "--workers", "4", "--fleet", number] for number in "01"]
 
 
 def test_a_sweep_cut_short_leaves_the_rows_of_whole_cells_alone(tmp_path: Path) -> None:
@@ -189,8 +213,15 @@ def test_a_sweep_cut_short_leaves_the_rows_of_whole_cells_alone(tmp_path: Path) 
 
 
 def test_the_settings_of_a_cell_are_those_that_its_flags_name() -> None:
-    config = sweep.config_of(cell(3, "--epsilon-cov=3.2e-05", "--target-period=30"))
-    assert (config.seed, config.mpo.epsilon_cov, config.mpo.target_period) == (3, 3.2e-5, 30)
-    assert type(config.mpo.target_period) is int
-    with pytest.raises(ValueError, match="has --n-step"):
-        sweep.config_of(cell(0, "--n-step=5"))
+    one = cell(3, "--epsilon-cov=3.2e-05", "--target-period=30", "--n-step", "5")
+    config = sweep.config_of(one)
+    assert (config.seed, config.n_step) == (3, 5)
+    assert (config.mpo.epsilon_cov, config.mpo.target_period) == (3.2e-5, 30)
+    assert sweep.config_of(replace(one, settings=("--preset=tutorial",))).envs == 1
+
+
+def test_what_differs_in_numbers_of_the_algorithm_alone_is_one_fleet() -> None:
+    alike = [cell(0), cell(1), cell(2, "--epsilon=0.5", "--settle-after=0")]
+    others = [cell(0, "--no-scale-rewards"), cell(0, "--samples=20"), replace(cell(0), steps=50)]
+    groups = list(sweep.grouped([*alike, *others]).values())
+    assert groups == [alike, *([other] for other in others)]
