@@ -9,7 +9,8 @@ each in a process of its own, share the accelerator. They train up to their last
 time is over. Policies are evaluated by the protocol of all (`protocol.py`) in further processes, on
 the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets the evaluations, with
 the means of all metrics since the one before; of a sweep that was cut short, `--rows` takes the
-cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names the source's commit where there is no git.
+cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names the
+source's commit where there is no git.
 """
 
 import argparse
