@@ -10,20 +10,19 @@ do. It is saturated where twice the batch halves the updates.
 """
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
 from learner import OBSERVATION, make_agent, make_batch
-from rows import RESULTS, read_table
+from products import seconds as spent
+from rows import RESULTS, read_table, write_table
 
 from posteriori import Config
 from posteriori.algorithms.trajectory import Trajectory
@@ -33,7 +32,7 @@ from posteriori.runs.provenance import provenance
 FILE = RESULTS / "accelerator.csv"
 BATCHES, SAMPLES = (128, 512, 2_048, 8_192, 32_768), (4, 10, 20, 40, 80)
 USUAL = 2_048, 10  # batch at which the actions change, actions at which the batch changes
-AT_ONCE, REPEATS = 50, 5
+AT_ONCE = 50
 FIELDS: tuple[str, ...] = (
     "batch",
     "samples",
@@ -54,7 +53,7 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="only print the table")
     args = parser.parse_args()
     if not args.table:
-        write(list(measured(args.seconds)))
+        write_table(FILE, FIELDS, list(measured(args.seconds)))
     print(table(read_table(FILE)))
     return 0
 
@@ -98,26 +97,6 @@ def prepare(batch_size: int, samples: int) -> Callable[[], PyTree]:
         return jax.lax.scan(one, arrays, None, AT_ONCE)[0]
 
     return partial(updates, arrays, batch)
-
-
-def spent(do: Callable[[], PyTree]) -> float:
-    """Return the seconds of a call, the median of some, the first left out."""
-    jax.block_until_ready(do())
-    found = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        jax.block_until_ready(do())
-        found.append(time.perf_counter() - began)
-    return median(found)
-
-
-def write(found: list[dict[str, Any]]) -> None:
-    """Keep the rows of a measurement, instead of the last one's."""
-    FILE.parent.mkdir(exist_ok=True)
-    with FILE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
 
 
 def table(found: list[dict[str, str]]) -> str:

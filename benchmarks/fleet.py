@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from posteriori.algorithms.mpo import Metrics, Mpo
 from posteriori.algorithms.trajectory import Trajectory
-from posteriori.experience.collect import Collector, Episode
+from posteriori.experience.collect import Collector
 from posteriori.experience.envs import make_vector
 from posteriori.experience.noise import ColouredNoise
 from posteriori.experience.replay import Rows
@@ -64,11 +64,9 @@ class Crew(Actor):
 
 
 class Meanwhile(gym.vector.VectorWrapper):
-    """Does something on the device while the environments step."""
+    """Has the device do something while the environments step."""
 
-    def __init__(self, envs: gym.vector.VectorEnv, dispatch: Callable[[], None]):
-        super().__init__(envs)
-        self.dispatch = dispatch
+    dispatch: Callable[[], None]
 
     def step(self, actions: NDArray) -> Any:
         """Dispatch, then step."""
@@ -134,9 +132,9 @@ class Fleet:
         )
         self.numbers = numbers
         obs_size, size = flat_size(spaces[0]), self.actions.size
-        vector = Meanwhile(vector, self._dispatch)
+        self.meanwhile = Meanwhile(vector)
         noise = ColouredNoise(first.noise_exponent, (count, size), first.seed)
-        self.collector = Collector(vector, noise, first.seed)
+        self.collector = Collector(self.meanwhile, noise, first.seed)
         self.moments = Moments(self.runs * obs_size)
         discount = np.asarray([config.mpo.discount for config in configs])
         self.units = Units(discount, first.support_limit, self.envs)
@@ -148,22 +146,23 @@ class Fleet:
         self.key = jax.random.key(first.seed)
         self._learn = jax.jit(self._learning, static_argnames="n", donate_argnums=0)
 
-    def step(self) -> list[Episode]:
+    def step(self) -> None:
         """Step every environment once, while the device does the updates that are due."""
-        rows, episodes = self.collector.collect(self.crew())
+        scaling = self.scaling()
+        self.meanwhile.dispatch = partial(self._dispatch, scaling)
+        rows, _ = self.collector.collect(self.crew(scaling))
         for row in rows:
             self._keep(row)
         self.rows += self.envs
-        return episodes
 
-    def crew(self) -> Crew:
+    def crew(self, scaling: Scaling) -> Crew:
         """Return the actors as they are now, in copies that later updates leave alone."""
         policy = eqx.combine(_copy(self.state.online.policy), self.static.online.policy)
-        return Crew(policy, self.scaling(), self.actions)
+        return Crew(policy, scaling, self.actions)
 
     def actors(self) -> list[Actor]:
         """Return each run's actor, in host memory."""
-        crew = jax.device_get(eqx.filter(self.crew(), eqx.is_array))
+        crew = jax.device_get(eqx.filter(self.crew(self.scaling()), eqx.is_array))
         static = self.static.online.policy
         return [
             Actor(
@@ -192,15 +191,13 @@ class Fleet:
         self.sums, self.summed = {}, 0
         return {name: value / count for name, value in sums.items()}
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, scaling: Scaling) -> None:
         config = self.config
         due = (self.rows - config.learning_starts) // config.steps_per_update - self.updates
         if due <= 0:
             return
         self.key, key = jax.random.split(self.key)
-        self.state, sums = self._learn(
-            self.state, self.stored, self.numbers, self.scaling(), key, n=due
-        )
+        self.state, sums = self._learn(self.state, self.stored, self.numbers, scaling, key, n=due)
         self.sums = {name: self.sums.get(name, 0.0) + x for name, x in sums.items()}
         self.updates += due
         self.summed += due

@@ -9,7 +9,7 @@ ours, as a callable from a batch of observations to a batch of actions.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -175,8 +175,13 @@ def record(folder: Path, cell: Cell, packages: tuple[str, ...]) -> None:
     about = {
         "cpu": provenance()["hardware"]["cpu"],
         "cores": len(os.sched_getaffinity(0)),
-        "versions": " ".join(f"{name} {metadata.version(name)}" for name in packages),
+        "versions": versions(packages),
         "settings": cell.described,
         "cell": cell.to_json(),
     }
     (folder / "record.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def versions(packages: Iterable[str]) -> str:
+    """Return packages with their versions, for people."""
+    return " ".join(f"{name} {metadata.version(name)}" for name in packages)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import accelerator
 import figures
 import matplotlib as mpl
 import preference
@@ -44,7 +45,11 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "ablations": (("walker", "ablations"), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
 }
-MODULES = {"speed": speed, "preference": preference}  # scripts with rows of their own
+MODULES = {
+    "speed": speed,
+    "accelerator": accelerator,
+    "preference": preference,
+}  # scripts with rows of their own
 
 
 def main() -> int:

@@ -11,14 +11,12 @@ not counted, and their steps are those of a rollout and its passes. Rows: `resul
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +24,8 @@ from typing import Any
 import peers
 from experiments import JAX, OURS, PEERS, RLOX, TORCH, WALKER, label
 from jobs import ONE_THREAD
-from rows import RESULTS, read_table
+from protocol import versions
+from rows import RESULTS, read_table, write_table
 
 from posteriori import train
 from posteriori.runs.provenance import provenance
@@ -61,7 +60,8 @@ def main() -> int:
         print(json.dumps(measure(args.measure)))
         return 0
     if not args.table:
-        write(measured(args.methods, args.repeats, pin=args.pin))
+        found = measured(args.methods, args.repeats, pin=args.pin)
+        write_table(FILE, (*FIELDS, *ABOUT), found)
     print(table(read_table(FILE)))
     return 0
 
@@ -103,7 +103,7 @@ def measure(method: str) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "commit": source.get("commit", "")[:12],
         "dirty": int(bool(source.get("changed"))),
-        "versions": " ".join(f"{name} {metadata.version(name)}" for name in packages),
+        "versions": versions(packages),
     }
 
 
@@ -168,15 +168,6 @@ def rlox(method: str) -> list[Mark]:
     settings = {"batch_size": BATCH, "hidden": WIDTH, "learning_starts": STARTS}
     peers.load(method)(WALKER, seed=0, callbacks=[Look()], **settings).train(TOTAL)
     return marks
-
-
-def write(found: list[dict[str, Any]]) -> None:
-    """Keep the rows of a measurement, instead of the last one's."""
-    FILE.parent.mkdir(exist_ok=True)
-    with FILE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, (*FIELDS, *ABOUT), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
 
 
 def table(found: list[dict[str, str]]) -> str:

@@ -23,7 +23,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
 from fleet import Fleet
-from protocol import EPISODES, FALLING, Ends
+from protocol import EPISODES, FALLING, Ends, read, versions
 
 from posteriori import PRESETS, Config, Mpo
 from posteriori.experience.envs import make_reference
@@ -243,15 +242,10 @@ def about(commit: str) -> Line:
     return {
         "cpu": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
-        "versions": " ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        "versions": versions(PACKAGES),
         "commit": source["commit"],
         "dirty": source["changed"],
     }
-
-
-def read(path: Path) -> list[Line]:
-    """Return the lines of evaluations."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def write(

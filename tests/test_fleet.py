@@ -93,7 +93,7 @@ def test_a_fleet_acts_and_reports_for_each_of_its_runs() -> None:
     assert fleet.metrics() == {}
     rng = np.random.default_rng(0)
     obs, noise = (rng.standard_normal((4, n), np.float32) for n in (3, 1))
-    together = fleet.crew().act(obs, jnp.asarray(noise))
+    together = fleet.crew(fleet.scaling()).act(obs, jnp.asarray(noise))
     for r, actor in enumerate(fleet.actors()):
         mine = slice(2 * r, 2 * r + 2)
         np.testing.assert_allclose(
