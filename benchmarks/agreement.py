@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from posteriori.algorithms.mpo import Networks, State
 from posteriori.algorithms.trajectory import Trajectory
-from posteriori.models.networks import Ensemble
+from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.runs.assemble import assemble
 from posteriori.runs.config import fingerprint
 from posteriori.runs.folder import RunFolder
@@ -49,7 +49,7 @@ def main() -> None:
     for path in args.runs:
         loop = load(path)
         obs, atoms = situations(loop)
-        own = advantages(critics(learnt(loop)), obs, loop.learner.actions.clip(atoms))
+        own = advantages(loop.learner.critic(), obs, loop.learner.actions.clip(atoms))
         print(f"{path}, {loop.steps:,} steps: {told(own)}")
         for done, critic in fresh(loop, args.fresh):
             found = advantages(critic, obs, loop.learner.actions.clip(atoms))
@@ -73,15 +73,9 @@ def load(path: Path) -> Loop:
     return loop
 
 
-def learnt(loop: Loop) -> State:
-    """Return the state of a run's algorithm."""
-    return eqx.combine(loop.learner.state, loop.learner._static)
-
-
-def critics(state: State) -> Ensemble:
-    """Return the critics that learn."""
-    assert isinstance(state.online.critic, Ensemble)
-    return state.online.critic
+def old_policy(loop: Loop) -> Policy:
+    """Return the policy that the E-step reweights."""
+    return eqx.combine(loop.learner.state.target.policy, loop.learner._static.target.policy)
 
 
 def situations(loop: Loop) -> tuple[Float[Array, " S O"], Float[Array, " N S D"]]:
@@ -92,20 +86,21 @@ def situations(loop: Loop) -> tuple[Float[Array, " S O"], Float[Array, " N S D"]
         for store, added in zip(replay.rows.obs, replay.added, strict=True)
     ]
     obs = loop.gathering.scaling().observation(jnp.asarray(np.concatenate(newest)))
-    atoms, _ = learnt(loop).target.policy(obs).atoms(jax.random.key(0), ACTIONS)
+    atoms, _ = old_policy(loop)(obs).atoms(jax.random.key(0), ACTIONS)
     return obs, atoms
 
 
 @eqx.filter_jit
 def means(
-    critic: Ensemble, obs: Float[Array, " S O"], actions: Float[Array, " N S D"]
+    critic: Critic | Ensemble, obs: Float[Array, " S O"], actions: Float[Array, " N S D"]
 ) -> Float[Array, " M N S"]:
     """Return every member's Q."""
+    assert isinstance(critic, Ensemble)
     return jnp.stack([member(obs, actions).mean() for member in critic.members])
 
 
 def advantages(
-    critic: Ensemble, obs: Float[Array, " S O"], actions: Float[Array, " N S D"]
+    critic: Critic | Ensemble, obs: Float[Array, " S O"], actions: Float[Array, " N S D"]
 ) -> Float[NDArray, " M N S"]:
     """Return every member's Q less its mean over the actions of a state."""
     q = np.asarray(means(critic, obs, actions))
@@ -124,7 +119,7 @@ def told(found: Float[NDArray, " M N S"]) -> str:
     return f"agreement {agreed:.2f}, spread {found.std():.4f}"
 
 
-def fresh(loop: Loop, updates: int) -> Iterator[tuple[int, Ensemble]]:
+def fresh(loop: Loop, updates: int) -> Iterator[tuple[int, Critic | Ensemble]]:
     """Train new critics by `Mpo.update`, whose policy is put back after each.
 
     Yields:
@@ -132,7 +127,7 @@ def fresh(loop: Loop, updates: int) -> Iterator[tuple[int, Ensemble]]:
     """
     spaces = loop.envs.single_observation_space, loop.envs.single_action_space
     mpo, state, actions = assemble(loop.config, *spaces, loop.name)
-    policy, scaling = learnt(loop).target.policy, loop.gathering.scaling()
+    policy, scaling = old_policy(loop), loop.gathering.scaling()
 
     @eqx.filter_jit
     def update(state: State, batch: Trajectory) -> State:
@@ -145,7 +140,7 @@ def fresh(loop: Loop, updates: int) -> Iterator[tuple[int, Ensemble]]:
         assert batch is not None
         state = update(state, batch)
         if done % EVERY == 0 or done == updates:
-            yield done, critics(state)
+            yield done, state.online.critic
 
 
 if __name__ == "__main__":
