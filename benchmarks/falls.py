@@ -9,21 +9,20 @@ that is cut by its time limit has no return to compare with, nor have the last s
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
 import gymnasium as gym
-import jax.numpy as jnp
 import numpy as np
-from agreement import load
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 from protocol import FALL
 
 from posteriori.experience.envs import make_reference
-from posteriori.runs.loop import Loop
+from posteriori.runs.estimate import Estimate, load_estimate
+from posteriori.runs.folder import RunFolder
+from posteriori.runs.policy import GreedyPolicy
 
 BEFORE = (1, 10, 20, 30, 50, 80)  # steps before the fall
 HORIZON = 3  # times 1 / (1 - discount): steps at the end of an episode that are left out
@@ -57,39 +56,22 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     args = parser.parse_args()
     for path in args.runs:
-        loop = load(path)
-        episodes = play(judge(loop), make_reference(loop.name, num_envs=args.episodes), seed=0)
-        print(f"{path}, {loop.steps:,} steps: {told(episodes, loop.config.mpo.discount)}")
-        loop.close()
-
-
-def judge(loop: Loop) -> Callable[[NDArray], tuple[NDArray, NDArray]]:
-    """Return a function from observations to the greedy actions and what the critics expect."""
-    scaling, critic = loop.gathering.scaling(), loop.learner.critic()
-    actor = loop.learner.actor(scaling)
-
-    @eqx.filter_jit
-    def judged(obs: Float[Array, " E O"]) -> tuple[Array, Float[Array, " E"]]:
-        scaled = scaling.observation(obs)
-        action = actor.actions.clip(actor.policy(scaled).mode())
-        return actor.actions.to_env(action), critic(scaled, action).mean() * scaling.reward
-
-    def numbers(obs: NDArray) -> tuple[NDArray, NDArray]:
-        action, expected = judged(jnp.asarray(obs))
-        return np.asarray(action), np.asarray(expected)
-
-    return numbers
+        name, config = RunFolder.open(path).read_config()
+        policy, estimate = load_estimate(path)
+        envs = make_reference(name, num_envs=args.episodes)
+        episodes = play(policy, estimate, envs, seed=0)
+        print(f"{path}: {told(episodes, config.mpo.discount)}")
 
 
 def play(
-    policy: Callable[[NDArray], tuple[NDArray, NDArray]], envs: gym.vector.VectorEnv, seed: int
+    policy: GreedyPolicy, estimate: Estimate, envs: gym.vector.VectorEnv, seed: int
 ) -> list[Episode]:
     """Play one episode in each environment."""
     obs, _ = envs.reset(seed=seed)
     running, rows = np.ones(envs.num_envs, bool), []
     while running.any():
-        action, expected = policy(obs)
-        obs, reward, terminated, truncated, _ = envs.step(action)
+        expected = estimate(obs)
+        obs, reward, terminated, truncated, _ = envs.step(policy(obs))
         rows.append((np.where(running, expected, np.nan), reward))
         running &= ~(terminated | truncated)
     envs.close()

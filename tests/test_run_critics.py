@@ -11,6 +11,7 @@ import pytest
 
 import posteriori
 from posteriori import Config
+from posteriori.runs.estimate import load_estimate
 from posteriori.runs.folder import RunFolder
 
 
@@ -66,12 +67,13 @@ def test_expectations_stand_beside_what_followed_a_fall() -> None:
 
 
 def test_greedy_episodes_of_a_run_are_judged_by_its_critics(run_dir: Path) -> None:
-    loop = agreement.load(run_dir)
+    policy, estimate = load_estimate(run_dir)
     envs = gym.make_vec("Pendulum-v1", num_envs=2)
     first, _ = envs.reset(seed=3)
-    action, expected = falls.judge(loop)(first)
-    episodes = falls.play(falls.judge(loop), envs, seed=3)
+    expected = estimate(first)
+    _, reward, *_ = envs.step(posteriori.load_policy(run_dir)(first))
+    episodes = falls.play(policy, estimate, envs, seed=3)
     assert [len(x.reward) for x in episodes] == [200, 200]
     np.testing.assert_allclose([x.expected[0] for x in episodes], expected, rtol=1e-5)
-    np.testing.assert_allclose(action, loop.learner.actor(loop.gathering.scaling()).greedy(first))
+    np.testing.assert_allclose([x.reward[0] for x in episodes], reward, rtol=1e-5)
     assert all(np.isfinite(x.expected).all() for x in episodes)
