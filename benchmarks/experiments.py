@@ -46,8 +46,10 @@ CENTRES: dict[str, dict[str, float]] = {
     },
 }
 NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
+# Half as long as `walker`, for there are many: long enough to pass 300, and to settle.
+ABLATION_STEPS = 100_000
 ABLATIONS = {
-    "short period and fast covariance": ("--target-period", "30", "--epsilon-cov", "3e-5"),
+    "": (),
     "mean critic": ("--critic", "scalar"),
     "raw rewards": ("--no-scale-rewards",),
     "raw observations": ("--no-normalise-observations",),
@@ -61,7 +63,10 @@ ABLATIONS = {
     "never settling": ("--settle-after", "0"),
     "weak preference for the box": ("--epsilon-bounds", "0.001"),
     "full covariance": ("--policy", "full"),
+    "51 support points": ("--support-points", "51"),
+    "5 actions": ("--samples", "5"),
 }
+TORSOS = ("no layer norm",)  # ablations by networks of `ours.py`, for which there are no flags
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Cell:
         steps: Environment steps.
         evaluate_every: Environment steps between evaluations.
         settings: Flags of `posteriori train`.
+        torso: One of `TORSOS`; empty for the library's own.
     """
 
     experiment: str
@@ -87,6 +93,7 @@ class Cell:
     steps: int = 200_000
     evaluate_every: int = 10_000
     settings: tuple[str, ...] = ()
+    torso: str = ""
 
     @property
     def name(self) -> str:
@@ -98,7 +105,7 @@ class Cell:
     def described(self) -> str:
         """Its settings, as its rows name them."""
         if self.method == OURS:
-            return " ".join(self.settings)
+            return " ".join((*self.settings, *filter(None, [self.torso])))
         return json.dumps(tuned(self.method, self.task))
 
     def to_json(self) -> str:
@@ -195,9 +202,11 @@ def exploration() -> Iterator[Cell]:
 
 
 def ablations() -> Iterator[Cell]:
-    """The default without, or with another of, each of its ingredients; set beside `walker`."""
+    """The default, and without or with another of each of its ingredients."""
     for variant, flags in ABLATIONS.items():
-        yield Cell("ablations", WALKER, OURS, variant, settings=flags)
+        yield Cell("ablations", WALKER, OURS, variant, steps=ABLATION_STEPS, settings=flags)
+    for torso in TORSOS:
+        yield Cell("ablations", WALKER, OURS, torso, steps=ABLATION_STEPS, torso=torso)
 
 
 def hardcore() -> Iterator[Cell]:

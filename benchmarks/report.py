@@ -42,7 +42,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "tasks": (("tasks",), (tables.per_task,), {"tasks": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("exploration",), (tables.by_task,), {}),
-    "ablations": (("walker", "ablations"), (tables.per_variant,), {}),
+    "ablations": (("ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
 }
 MODULES = {

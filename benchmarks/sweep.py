@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ours
 import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
@@ -97,7 +98,7 @@ def grouped(chosen: Sequence[Cell]) -> dict[str, list[Cell]]:
     for cell in chosen:
         config = config_of(cell)
         common = replace(config, seed=0, mpo=Mpo(samples=config.mpo.samples))
-        groups.setdefault(f"{cell.task} {cell.steps} {common}", []).append(cell)
+        groups.setdefault(f"{cell.task} {cell.steps} {cell.torso} {common}", []).append(cell)
     return groups
 
 
@@ -127,7 +128,8 @@ def train(chosen: Sequence[Cell], out: Path, args: argparse.Namespace) -> None:
 def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: int) -> None:
     """Train cells together until their last step, or until the time is over."""
     began, steps = time.perf_counter(), chosen[0].steps
-    fleet = Fleet(chosen[0].task, [config_of(cell) for cell in chosen], steps)
+    with ours.torso(chosen[0].torso):
+        fleet = Fleet(chosen[0].task, [config_of(cell) for cell in chosen], steps)
     examiners = Examiners(chosen[0].task, out / "rows.jsonl", workers)
     told, told_at = began, 0
     try:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import figures
 import gymnasium as gym
+import jax
 import jobs
 import numpy as np
 import ours
@@ -25,12 +27,15 @@ import speed
 import tables
 from cell import TAKEN, stale
 from experiments import EXPERIMENTS, OURS, PEERS, RANDOM, Cell, cells
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from protocol import EPISODES, FINAL_EPISODES, Ends, Examiner, Progress, Recorder, read
 from rows import Row
 from scipy.stats import trim_mean
 
 from posteriori import PRESETS, Config, cli
+from posteriori.models.networks import Mlp
+from posteriori.runs.assemble import assemble
 from posteriori.runs.evaluate import Evaluation, run_episodes
 
 WALKER = "BipedalWalker-v3"
@@ -405,6 +410,16 @@ def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
         steps.append([(row["step"], row["final"]) for row in read(tmp_path / "evaluations.jsonl")])
     assert steps[0] == [(200, False), (400, False), (400, True)]
     assert steps[1][:3] == steps[0]
+
+
+def test_an_ablation_has_a_torso_of_its_own() -> None:
+    (cell,) = [c for c in cells("ablations", [0]) if c.torso]
+    spaces = Box(-1, 1, (3,)), Box(-1, 1, (2,))
+    for name, norm in ((cell.torso, eqx.nn.Identity), ("", eqx.nn.LayerNorm)):
+        with ours.torso(name):
+            networks = assemble(Config(), *spaces, "an environment").state.online
+        parts = jax.tree.leaves(networks, is_leaf=lambda x: isinstance(x, Mlp))
+        assert [type(x.norm) for x in parts if isinstance(x, Mlp)] == [norm] * 3  # two critics
 
 
 # Arithmetic and tables.
