@@ -17,6 +17,7 @@ from experiments import (
     label,
     point,
 )
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -49,7 +50,7 @@ def compared(rows: Iterable[Row], thresholds: Sequence[float] = THRESHOLDS) -> F
     _dress(left, "Return of greedy episodes", "environment steps")
     _dress(right, "The same over the wall-clock", "minutes of training, evaluations left out")
     right.xaxis.set_major_formatter("{x:.0f}")
-    _legend(figure, left)
+    _legend(figure)
     return figure
 
 
@@ -65,7 +66,7 @@ def each_task(rows: Iterable[Row]) -> Figure:
         _dress(axes, task, "environment steps")
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    _legend(figure, panels[0])
+    _legend(figure)
     return figure
 
 
@@ -94,7 +95,7 @@ def sigma(rows: Iterable[Row]) -> Figure:
         _dress(axes, f"action {i}", "environment steps")
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("σ, half action ranges", fontsize=9, color=INK)
-    _legend(figure, panels[0])
+    _legend(figure)
     return figure
 
 
@@ -176,9 +177,15 @@ def _dress(axes: Axes, title: str, below: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure) -> None:
+    """Name what any panel shows: a method may be missing in the first."""
+    shown: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= zip(labels, handles, strict=True)
     figure.legend(
-        *axes.get_legend_handles_labels(),
+        list(shown.values()),
+        list(shown),
         loc="outside lower center",
         ncols=5,
         frameon=False,

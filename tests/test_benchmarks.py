@@ -578,6 +578,17 @@ def test_curves_of_methods_are_medians_over_steps_and_minutes(tmp_path: Path) ->
         assert line.get_label() == "Posteriori, 3 seeds"
 
 
+def test_the_legend_names_a_method_that_the_first_panel_lacks(tmp_path: Path) -> None:
+    found = [
+        row
+        for task, method in (("A-v0", OURS), ("B-v0", OURS), ("B-v0", "sbx-sac"))
+        for row in walk(tmp_path, 0, 0.0, 1.0, cell=Cell("tasks", task, method))
+    ]
+    (legend,) = figures.each_task(found).legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["Posteriori, 1 seed", "SAC (SBX), 1 seed"]
+
+
 def test_the_heat_map_puts_each_cell_in_its_place(tmp_path: Path) -> None:
     found: list[Row] = []
     for i, cell in enumerate(cells("epsilon", [0])):
