@@ -35,7 +35,7 @@ def train(cell: Cell, folder: Path) -> int:
     except checkpoint.CheckpointError:
         shutil.rmtree(run, ignore_errors=True)
         done, arguments = 0, command(cell, run)
-    with recorded(Recorder(folder, cell.task, resumed_at=done)), torso(cell.torso):
+    with recorded(cell, Recorder(folder, cell.task, resumed_at=done)), torso(cell.torso):
         return cli.main(arguments)
 
 
@@ -54,12 +54,14 @@ def command(cell: Cell, run: Path) -> list[str]:
 
 
 @contextmanager
-def recorded(recorder: Recorder) -> Iterator[None]:
+def recorded(cell: Cell, recorder: Recorder) -> Iterator[None]:
     """Keep every evaluation of the training loop, which itself reports no more than moments."""
     original = Loop._run_episodes
 
     def run_and_keep(self: Loop, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
         updates = self.learner.updates  # waits for those in flight: they are training
+        if cell.milestone and cell.milestone <= self.steps < cell.milestone + cell.evaluate_every:
+            episodes = FINAL_EPISODES
         progress = Progress(self.steps, updates, self.episodes, time.perf_counter() - self.began)
         return recorder.keep(
             lambda ends: original(self, ends, episodes, seed),
