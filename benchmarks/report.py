@@ -24,7 +24,7 @@ import tables
 from experiments import EXPERIMENTS, cells
 from matplotlib.figure import Figure
 from rows import Row
-from scores import runs
+from scores import runs, to_milestone
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -32,13 +32,28 @@ FIGURES = ROOT / "docs" / "figures"
 
 Table = Callable[[Sequence[Row]], str]
 Draw = Callable[[Sequence[Row]], Figure]
+
+
+def at_milestone(make: Callable) -> Callable:
+    """Return what makes a table or figure of runs as if they had ended at their milestone."""
+    return lambda found: make(to_milestone(found))
+
+
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
-    "walker": (("walker",), (tables.per_seed,), {"walker": figures.seeds}),
+    "walker": (
+        ("walker",),
+        (at_milestone(tables.per_seed), tables.per_seed),
+        {"walker": figures.seeds},
+    ),
     "long": (("long",), (tables.per_seed,), {"long": figures.seeds}),
     "tutorial": (("walker", "tutorial"), (tables.per_variant,), {"tutorial": figures.seeds}),
     "sigma": (("walker",), (), {"sigma": figures.sigma}),
-    "peers": (("walker", "peers"), (tables.per_method,), {"peers": figures.compared}),
+    "peers": (
+        ("walker", "peers"),
+        (at_milestone(tables.per_method),),
+        {"peers": at_milestone(figures.compared)},
+    ),
     "tasks": (("tasks",), (tables.per_task,), {"tasks": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("exploration",), (tables.by_task,), {}),

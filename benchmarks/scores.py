@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from protocol import FINAL_EPISODES
 from rows import Row
 
 THRESHOLDS = (250, 280, 300)  # of the walker
@@ -35,6 +37,21 @@ def runs(rows: Iterable[Row]) -> list[list[Row]]:
 def final(run: Sequence[Row]) -> Row:
     """Return the evaluation at the end of a run."""
     return next(row for row in run if row.final)
+
+
+def milestone(run: Sequence[Row]) -> Row | None:
+    """Return the evaluation on the way that has as many episodes as that at the end, if any."""
+    return next((r for r in run if not r.final and len(r.returns) >= FINAL_EPISODES), None)
+
+
+def to_milestone(rows: Iterable[Row]) -> list[Row]:
+    """Return runs as if they had ended at their milestone; whole, those that have none."""
+    cut = []
+    for run in runs(rows):
+        end = milestone(run)
+        before = [row for row in run if end is None or row.step <= end.step]
+        cut += before if end is None else [*before, replace(end, final=True)]
+    return cut
 
 
 def first_pass(run: Sequence[Row], threshold: float) -> Row | None:

@@ -400,15 +400,16 @@ def test_the_spread_is_that_of_the_last_report_before_an_evaluation(tmp_path: Pa
 def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("EPISODES", "FINAL_EPISODES"):
-        monkeypatch.setattr(ours, name, 1)
+    monkeypatch.setattr(ours, "EPISODES", 1)
+    monkeypatch.setattr(ours, "FINAL_EPISODES", 2)
     flags = ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
-    cell = Cell("tasks", "Pendulum-v1", OURS, steps=400, evaluate_every=200, settings=flags)
+    cell = Cell("tasks", "Pendulum-v1", OURS, "", 0, 400, 200, milestone=200, settings=flags)
     steps = []
     for _ in range(2):  # the second time nothing is left to train
         assert ours.train(cell, tmp_path) == 0
-        steps.append([(row["step"], row["final"]) for row in read(tmp_path / "evaluations.jsonl")])
-    assert steps[0] == [(200, False), (400, False), (400, True)]
+        found = read(tmp_path / "evaluations.jsonl")
+        steps.append([(row["step"], row["final"], len(row["returns"])) for row in found])
+    assert steps[0] == [(200, False, 2), (400, False, 1), (400, True, 2)]
     assert steps[1][:3] == steps[0]
 
 
@@ -437,6 +438,18 @@ def test_the_first_pass_and_what_comes_after_it(tmp_path: Path) -> None:
     late = walk(tmp_path, 1, 100, 285, 260)
     assert scores.worst_after(late, 280) == 260
     assert scores.first_pass(walk(tmp_path, 2, 100, 300), 280) is None
+
+
+def test_a_run_is_compared_at_its_milestone(tmp_path: Path) -> None:
+    whole = walk(tmp_path, 0, 100, 310, 290, 300)
+    returns = [float(x) for x in range(FINAL_EPISODES)]
+    way = [evaluated(60, 1.0), evaluated(120, 0.0, returns=returns), evaluated(180, 2.0)]
+    cell = Cell("walker", WALKER, OURS, seed=1)
+    longer = written(tmp_path, cell, *way, evaluated(180, 3.0, final=True))
+    cut = scores.runs(scores.to_milestone(whole + longer))
+    assert cut[0] == whole
+    assert [(row.step, row.final) for row in cut[1]] == [(60, False), (120, False), (120, True)]
+    assert scores.final(cut[1]).returns == tuple(returns)
 
 
 def test_a_median_counts_what_never_passed_as_late() -> None:
