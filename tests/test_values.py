@@ -58,6 +58,12 @@ def test_backup_serves_each_state_its_own_reward_and_discount() -> None:
         np.testing.assert_allclose(projected[at], expected, atol=2e-6)
 
 
+def test_a_backup_of_nan_is_nan() -> None:
+    # Its place on the support is an index, in which a NaN could get lost.
+    value = categorical((2,)).backup(jnp.array([jnp.nan, 0.1]), jnp.full(2, 0.9))
+    assert np.isnan(mass(value)).any(axis=-1).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("reward", [0.3, 50.0, -50.0])
 def test_backup_keeps_the_mass(reward: float) -> None:
     value = categorical((STATES,)).backup(jnp.full(STATES, reward), jnp.full(STATES, 0.9))

@@ -87,13 +87,16 @@ class CategoricalValue(eqx.Module):
     ) -> "CategoricalValue":
         """Return the distribution shifted, shrunk and projected on the support (Algorithm 1)."""
         z = self.support
-        rows = (1,) * reward.ndim + z.shape
-        moved = reward[..., None] + discount[..., None] * z.reshape(rows)
-        moved = jnp.clip(moved, self.low, self.high)
-        spacing = (self.high - self.low) / (z.size - 1)
-        # Each point's mass is shared by its two neighbours: a triangular kernel, [*S to from].
-        kernel = jnp.maximum(1 - jnp.abs(moved[..., None, :] - z.reshape(*rows, 1)) / spacing, 0.0)
-        return self._with(jnp.einsum("...ij,...j->...i", kernel, self.p))
+
+        def project(p: Array, reward: Array, discount: Array) -> Array:
+            moved = jnp.clip(reward + discount * z, self.low, self.high)
+            b = (moved - self.low) / (self.high - self.low) * (z.size - 1)
+            below = jnp.clip(jnp.floor(b), 0, z.size - 2)
+            i, above = below.astype(int), b - below
+            return jnp.zeros_like(p).at[i].add((1 - above) * p).at[i + 1].add(above * p)
+
+        rows = self.p.reshape(-1, z.size), reward.ravel(), discount.ravel()
+        return self._with(jax.vmap(project)(*rows).reshape(self.p.shape))
 
     def loss(self, goal: "CategoricalValue") -> Float[Array, "*S"]:
         """Return KL(goal || this), in nats: the cross-entropy less the goal's own entropy."""
