@@ -81,9 +81,9 @@ class Cell:
         seed: Of the whole run.
         steps: Environment steps.
         evaluate_every: Environment steps between evaluations.
-        milestone: Steps, of ours, whose evaluation has as many episodes as that at the end.
         settings: Flags of `posteriori train`.
         torso: One of `TORSOS`; empty for the library's own.
+        milestone: Steps, of ours, whose evaluation has as many episodes as that at the end.
     """
 
     experiment: str
@@ -93,9 +93,9 @@ class Cell:
     seed: int = 0
     steps: int = 200_000
     evaluate_every: int = 10_000
-    milestone: int = 0
     settings: tuple[str, ...] = ()
     torso: str = ""
+    milestone: int = 0
 
     @property
     def name(self) -> str:
