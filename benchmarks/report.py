@@ -41,11 +41,7 @@ def at_milestone(make: Callable) -> Callable:
 
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
-    "walker": (
-        ("walker",),
-        (at_milestone(tables.per_seed), tables.per_seed),
-        {"walker": figures.seeds},
-    ),
+    "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
     "long": (("long",), (tables.per_seed,), {"long": figures.seeds}),
     "tutorial": (("walker", "tutorial"), (tables.per_variant,), {"tutorial": figures.seeds}),
     "sigma": (("walker",), (), {"sigma": figures.sigma}),

@@ -15,9 +15,11 @@ from scores import (
     interval,
     iqm,
     middle,
+    milestone,
     minutes,
     normalised,
     runs,
+    to_milestone,
     worst_after,
 )
 
@@ -49,6 +51,12 @@ def per_seed(rows: Iterable[Row]) -> str:
         )
     lines.append(_medians(found))
     return _markdown(head, lines)
+
+
+def per_seed_on_the_way(rows: Sequence[Row]) -> str:
+    """The same twice, where runs have a milestone: as if they had ended there, and at their end."""
+    times = [to_milestone(rows)] if any(map(milestone, runs(rows))) else []
+    return "\n\n".join(per_seed(found) for found in [*times, rows])
 
 
 def _medians(found: Sequence[Sequence[Row]]) -> list[str]:

@@ -450,6 +450,9 @@ def test_a_run_is_compared_at_its_milestone(tmp_path: Path) -> None:
     assert cut[0] == whole
     assert [(row.step, row.final) for row in cut[1]] == [(60, False), (120, False), (120, True)]
     assert scores.final(cut[1]).returns == tuple(returns)
+    both = tables.per_seed_on_the_way(longer)
+    assert both == f"{tables.per_seed(cut[1])}\n\n{tables.per_seed(longer)}"
+    assert tables.per_seed_on_the_way(whole) == tables.per_seed(whole)
 
 
 def test_a_median_counts_what_never_passed_as_late() -> None:
