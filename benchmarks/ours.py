@@ -60,7 +60,7 @@ def recorded(cell: Cell, recorder: Recorder) -> Iterator[None]:
 
     def run_and_keep(self: Loop, envs: VectorEnv, episodes: int, seed: int) -> Evaluation:
         updates = self.learner.updates  # waits for those in flight: they are training
-        if cell.milestone and cell.milestone <= self.steps < cell.milestone + cell.evaluate_every:
+        if cell.milestone == self.steps // cell.evaluate_every * cell.evaluate_every:
             episodes = FINAL_EPISODES
         progress = Progress(self.steps, updates, self.episodes, time.perf_counter() - self.began)
         return recorder.keep(

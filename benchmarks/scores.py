@@ -49,8 +49,10 @@ def to_milestone(rows: Iterable[Row]) -> list[Row]:
     cut = []
     for run in runs(rows):
         end = milestone(run)
-        before = [row for row in run if end is None or row.step <= end.step]
-        cut += before if end is None else [*before, replace(end, final=True)]
+        if end is None:
+            cut += run
+        else:
+            cut += [*(row for row in run if row.step <= end.step), replace(end, final=True)]
     return cut
 
 

@@ -92,6 +92,7 @@ class CategoricalValue(eqx.Module):
             moved = jnp.clip(reward + discount * z, self.low, self.high)
             b = (moved - self.low) / (self.high - self.low) * (z.size - 1)
             below = jnp.clip(jnp.floor(b), 0, z.size - 2)
+            # Each point's mass is shared by its two neighbours.
             i, above = below.astype(int), b - below
             return jnp.zeros_like(p).at[i].add((1 - above) * p).at[i + 1].add(above * p)
 
