@@ -3,7 +3,7 @@
 Both rules differ from the papers, which take Adam steps on alpha and on the policy. Adam's step is
 as long for a stiff loss as for a soft one. Once a step exceeds the bound, alpha rises, the penalty
 outweighs the likelihood, Adam turns it into steps of full length, and they exceed the bound again:
-alpha runs away to 1e7 and the policy drifts (measured: docs/benchmarks.md).
+alpha runs away to 1e7 and the policy drifts (measured: docs/tried.md).
 """
 
 from collections.abc import Mapping
