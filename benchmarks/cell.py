@@ -16,7 +16,7 @@ import ours
 import peers
 import rows
 from experiments import OURS, Cell
-from protocol import read
+from protocol import EVALUATIONS, read
 
 TAKEN, INTERRUPTED = 75, 130  # EX_TEMPFAIL, and as after Ctrl-C
 
@@ -48,7 +48,7 @@ def run(cell: Cell, folder: Path, results: Path) -> int:
         found = ours.rows(folder)
     else:
         peers.train(cell, folder)
-        found = read(folder / "evaluations.jsonl")
+        found = read(folder / EVALUATIONS)
     about = json.loads((folder / "record.json").read_text())
     print(rows.write(cell, found, about, results))
     return 0

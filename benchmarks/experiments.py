@@ -84,6 +84,8 @@ class Cell:
         settings: Flags of `posteriori train`.
         torso: One of `TORSOS`; empty for the library's own.
         milestone: Steps, of ours, whose evaluation has as many episodes as that at the end.
+        begins: Experiment of ours whose finished run of the same name it goes on with, where there
+            is one: what a run does until then must not depend on its length.
     """
 
     experiment: str
@@ -96,6 +98,7 @@ class Cell:
     settings: tuple[str, ...] = ()
     torso: str = ""
     milestone: int = 0
+    begins: str = ""
 
     @property
     def name(self) -> str:
@@ -152,8 +155,9 @@ def peers() -> Iterator[Cell]:
 
 
 def long() -> Iterator[Cell]:
-    """The default on BipedalWalker-v3, five times as long."""
-    yield Cell("long", WALKER, OURS, steps=1_000_000, evaluate_every=20_000)
+    """The runs of `walker`, to a million steps."""
+    for cell in walker():
+        yield replace(cell, experiment="long", steps=1_000_000, begins=cell.experiment)
 
 
 def tasks() -> Iterator[Cell]:

@@ -12,7 +12,7 @@ import equinox as eqx
 from experiments import Cell
 from gymnasium.vector import VectorEnv
 from jaxtyping import PRNGKeyArray
-from protocol import EPISODES, FINAL_EPISODES, Progress, Recorder, read, record
+from protocol import EPISODES, EVALUATIONS, FINAL_EPISODES, Progress, Recorder, read, record
 
 from posteriori import cli
 from posteriori.models.networks import Mlp
@@ -29,14 +29,26 @@ def train(cell: Cell, folder: Path) -> int:
     """Train or resume, and evaluate; return the command's exit code."""
     run = folder / "run"
     record(folder, cell, PACKAGES)
+    if cell.begins and not run.exists():
+        begin(folder, folder.parents[1] / cell.begins / cell.name)
     try:
         done = checkpoint.newest_parts(run / "checkpoints", "policy")[1]["steps"]
-        arguments = ["resume", str(run), "--quiet"]
+        arguments = ["resume", str(run), "--steps", str(cell.steps), "--quiet"]
     except checkpoint.CheckpointError:
         shutil.rmtree(run, ignore_errors=True)
         done, arguments = 0, command(cell, run)
     with recorded(cell, Recorder(folder, cell.task, resumed_at=done)), torso(cell.torso):
         return cli.main(arguments)
+
+
+def begin(folder: Path, earlier: Path) -> None:
+    """Copy an earlier cell's run and evaluations to go on with, if it has come to its end."""
+    if any(row["final"] for row in read(earlier / EVALUATIONS)):
+        shutil.copy(earlier / EVALUATIONS, folder)
+        part = folder / "run.part"  # complete under its name or not there
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(earlier / "run", part)
+        part.rename(folder / "run")
 
 
 def command(cell: Cell, run: Path) -> list[str]:
@@ -92,7 +104,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     """Return the evaluations of a cell, each with the policy's spread at the time."""
     metrics = read_rows(RunFolder(folder / "run").metrics)
     spreads = [(row["step"], spread(row)) for row in metrics if spread(row)]
-    evaluations = read(folder / "evaluations.jsonl")
+    evaluations = read(folder / EVALUATIONS)
     for row in evaluations:
         before = [sigma for step, sigma in spreads if step <= row["step"]]
         row["sigma"] = before[-1] if before else []

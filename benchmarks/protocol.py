@@ -27,6 +27,7 @@ from posteriori.runs.provenance import provenance
 
 EPISODES, FINAL_EPISODES = 20, 100
 FINAL_SEED = 0  # what the loop of `posteriori train` evaluates with at its end
+EVALUATIONS = "evaluations.jsonl"  # of a cell, in its folder
 FALL = -100.0  # the walkers' last reward where they fall, and only there
 FALLING = (WALKER, HARDCORE)
 
@@ -81,7 +82,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, task: str, *, resumed_at: int = 0):
-        self.path = folder / "evaluations.jsonl"
+        self.path = folder / EVALUATIONS
         self.task = task
         kept = [row for row in read(self.path) if row["step"] <= resumed_at and not row["final"]]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept))

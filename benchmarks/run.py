@@ -23,7 +23,7 @@ import rows
 from cell import TAKEN
 from experiments import EXPERIMENTS, Cell, cells
 from jobs import Job, work
-from protocol import read
+from protocol import EVALUATIONS, read
 
 RUNS, TRIAL = Path("runs/benchmarks"), Path("runs/trial")
 
@@ -128,7 +128,7 @@ def status(cell: Cell, results: Path, runs: Path) -> str:
     if rows.finished(cell, results):
         last = rows.read(rows.path_of(cell, results))[-1]
         return f"finished  {last.mean:10.1f} at {last.step:9,}  {cell.experiment}/{cell.name}"
-    seen = read(runs / cell.experiment / cell.name / "evaluations.jsonl")
+    seen = read(runs / cell.experiment / cell.name / EVALUATIONS)
     if not seen:
         return f"waiting   {'':23}  {cell.experiment}/{cell.name}"
     mean = sum(seen[-1]["returns"]) / len(seen[-1]["returns"])

@@ -413,6 +413,33 @@ def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
     assert steps[1][:3] == steps[0]
 
 
+def test_a_cell_goes_on_with_the_finished_run_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ours, "EPISODES", 1)
+    monkeypatch.setattr(ours, "FINAL_EPISODES", 2)
+    flags = ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
+    walker = Cell("walker", "Pendulum-v1", OURS, "", 0, 400, 200, settings=flags)
+    longer = replace(walker, experiment="long", steps=600, begins="walker")
+    early, late = (tmp_path / cell.experiment / cell.name for cell in (walker, longer))
+    early.mkdir(parents=True)
+    late.mkdir(parents=True)
+    assert ours.train(walker, early) == 0
+    began = read(early / "evaluations.jsonl")
+    assert ours.train(longer, late) == 0
+    found = read(late / "evaluations.jsonl")
+    assert found[:2] == began[:2]  # minutes and returns, so that nothing was trained anew
+    assert [(row["step"], row["final"]) for row in found[2:]] == [(600, False), (600, True)]
+    assert read(early / "evaluations.jsonl") == began
+
+
+def test_a_cell_does_not_go_on_with_a_run_that_is_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "evaluations.jsonl").write_text(json.dumps({"step": 200, "final": False}) + "\n")
+    ours.begin(tmp_path / "long", tmp_path)
+    assert not (tmp_path / "long").exists()
+
+
 def test_an_ablation_has_a_torso_of_its_own() -> None:
     (cell,) = [c for c in cells("ablations", [0]) if c.torso]
     spaces = Box(-1, 1, (3,)), Box(-1, 1, (2,))
