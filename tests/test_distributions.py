@@ -147,12 +147,7 @@ def test_the_decoupled_kls_go_from_old_to_new(make: Maker) -> None:
 def test_the_kl_of_a_covariance_that_hardly_moved_is_not_lost_in_rounding(make: Maker) -> None:
     # A policy that settles has a bound far below float32's spacing around 1/2, 6e-8 nats.
     old = make(0)
-    moved = 1 + 1e-4 * np.random.default_rng(0).normal(size=(STATES, SIZE, SIZE))
-    if isinstance(old, DiagonalGaussian):
-        new = DiagonalGaussian(old.mean, old.std * jnp.asarray(moved[:, 0], jnp.float32))
-    else:
-        assert isinstance(old, FullGaussian)
-        new = FullGaussian(old.mean, old.tril * jnp.asarray(moved, jnp.float32))
+    new = stretched(old, 1 + 1e-4 * np.random.default_rng(0).normal(size=(STATES, SIZE, SIZE)))
     kl = np.asarray(new.decouple(old)["cov"][1]).sum(axis=-1)
     for s in range(STATES):
         before, after = covariance(old, s), covariance(new, s)
@@ -161,6 +156,15 @@ def test_the_kl_of_a_covariance_that_hardly_moved_is_not_lost_in_rounding(make: 
         exact = np.trace(ratio @ ratio) / 4 - np.trace(ratio @ ratio @ ratio) / 6
         assert 1e-9 < exact < 1e-7
         np.testing.assert_allclose(kl[s], exact, rtol=1e-2)
+
+
+def stretched(policy: Distribution, by: NDArray) -> Distribution:
+    """Return a Gaussian with each entry of its spread multiplied."""
+    factor = jnp.asarray(by, jnp.float32)
+    if isinstance(policy, DiagonalGaussian):
+        return DiagonalGaussian(policy.mean, policy.std * factor[:, 0])
+    assert isinstance(policy, FullGaussian)
+    return FullGaussian(policy.mean, policy.tril * factor)
 
 
 def test_the_kl_of_a_discrete_policy_goes_from_old_to_new() -> None:
