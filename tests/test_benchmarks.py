@@ -397,13 +397,18 @@ def test_the_spread_is_that_of_the_last_report_before_an_evaluation(tmp_path: Pa
     assert spreads == [[], [10 + i for i in range(11)], [20 + i for i in range(11)]]
 
 
-def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Flags of a cell that hardly trains; evaluations have one episode, those at the end two."""
     monkeypatch.setattr(ours, "EPISODES", 1)
     monkeypatch.setattr(ours, "FINAL_EPISODES", 2)
-    flags = ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
-    cell = Cell("tasks", "Pendulum-v1", OURS, "", 0, 400, 200, milestone=200, settings=flags)
+    return ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
+
+
+def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
+    tmp_path: Path, tiny: tuple[str, ...]
+) -> None:
+    cell = Cell("tasks", "Pendulum-v1", OURS, "", 0, 400, 200, milestone=200, settings=tiny)
     steps = []
     for _ in range(2):  # the second time nothing is left to train
         assert ours.train(cell, tmp_path) == 0
@@ -414,12 +419,9 @@ def test_a_cell_of_ours_trains_and_goes_on_from_its_checkpoint(
 
 
 def test_a_cell_goes_on_with_the_finished_run_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(ours, "EPISODES", 1)
-    monkeypatch.setattr(ours, "FINAL_EPISODES", 2)
-    flags = ("--learning-starts", "1000", "--widths", "8", "--envs", "2")
-    walker = Cell("walker", "Pendulum-v1", OURS, "", 0, 400, 200, settings=flags)
+    walker = Cell("walker", "Pendulum-v1", OURS, "", 0, 400, 200, settings=tiny)
     longer = replace(walker, experiment="long", steps=600, begins="walker")
     early, late = (tmp_path / cell.experiment / cell.name for cell in (walker, longer))
     early.mkdir(parents=True)
