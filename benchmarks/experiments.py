@@ -45,6 +45,9 @@ CENTRES: dict[str, dict[str, float]] = {
         name: getattr(PRESETS["tutorial"].mpo, name) for name in (*BOUNDS, "target_period")
     },
 }
+# The tutorial's settings learn later, and its one environment is slow to step: eight here.
+EPSILON_STEPS = {"default": 100_000, "tutorial": 300_000}
+EPSILON_FLAGS = {"default": (), "tutorial": ("--envs=8",)}
 NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
 # Half as long as `walker`, for there are many: long enough to pass 300, and to settle.
 ABLATION_STEPS = 100_000
@@ -182,8 +185,8 @@ def epsilon() -> Iterator[Cell]:
             WALKER,
             OURS,
             grid_point(preset, bound, factor, period),
-            steps=100_000,
-            settings=(f"--preset={preset}", *flags),
+            steps=EPSILON_STEPS[preset],
+            settings=(f"--preset={preset}", *EPSILON_FLAGS[preset], *flags),
         )
 
 

@@ -1,12 +1,13 @@
 """Many learners at once on one accelerator: their updates are one, mapped over the runs.
 
-What differs between the runs are numbers of `Mpo`, and seeds; sizes are the same for all. They
-share one vector environment, whose environments belong to the runs in blocks, and each has a replay
-of its own, on the device. An update is `Mpo.update`, a step is `Collector.collect`.
+What differs between the runs are seeds, numbers of `Mpo`, the colour of the noise and whether
+observations and rewards are scaled; sizes are the same for all. They share one vector environment,
+whose environments belong to the runs in blocks, and each has a replay of its own, on the device. An
+update is `Mpo.update`, a step is `Collector.collect`.
 
 Differs from `posteriori train`: steps are counted as rows, also that of a reset, which carries no
 transition (one in several hundred); a window of replay is the first of four candidates that begins
-with a transition; environments, noise and draws have other seeds.
+with a transition; environments and draws have other seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ from posteriori.runs.assemble import assemble
 from posteriori.runs.config import Config
 
 CANDIDATES = 4  # two consecutive rows cannot both lack a transition
+# Besides numbers of `Mpo`, what may differ between runs; the values that all have when compared.
+LOOSE = {"seed": 0, "noise_exponent": 0.0, "normalise_observations": True, "scale_rewards": True}
 Numbers = dict[str, Array]  # of every run [R], or of one
 T = TypeVar("T")
 
@@ -61,6 +64,21 @@ class Crew(Actor):
 
         action = eqx.filter_vmap(one)(self.policy, self.scaling, *blocks)
         return jnp.nan_to_num(action.reshape(noise.shape), posinf=1.0, neginf=-1.0)
+
+
+class Noises(ColouredNoise):
+    """Every run's own noise, for its block of environments."""
+
+    def __init__(self, configs: Sequence[Config], size: int):
+        self.each = [
+            ColouredNoise(config.noise_exponent, (config.envs, size), config.seed)
+            for config in configs
+        ]
+        self.shape = sum(noise.shape[0] for noise in self.each), size
+
+    def sample(self) -> NDArray[np.float32]:
+        """Return the next sample, of `shape`."""
+        return np.concatenate([noise.sample() for noise in self.each])
 
 
 class Meanwhile(gym.vector.VectorWrapper):
@@ -112,7 +130,7 @@ class Fleet:
 
     Args:
         task: A Gymnasium id.
-        configs: Of the runs; they may differ in seeds, and in the numbers of `mpo`.
+        configs: Of the runs; they may differ in what is `LOOSE`, and in the numbers of `mpo`.
         steps: Environment steps of each run, at most.
 
     Raises:
@@ -133,11 +151,12 @@ class Fleet:
         self.numbers = numbers
         obs_size, size = flat_size(spaces[0]), self.actions.size
         self.meanwhile = Meanwhile(vector)
-        noise = ColouredNoise(first.noise_exponent, (count, size), first.seed)
-        self.collector = Collector(self.meanwhile, noise, first.seed)
+        self.collector = Collector(self.meanwhile, Noises(configs, size), first.seed)
         self.moments = Moments(self.runs * obs_size)
         discount = np.asarray([config.mpo.discount for config in configs])
         self.units = Units(discount, first.support_limit, self.envs)
+        self.normalise = np.asarray([config.normalise_observations for config in configs])
+        self.scale = np.asarray([config.scale_rewards for config in configs])
         share = min(first.replay_size // self.envs, steps // self.envs + 1000)
         self.stored = _storage(self.runs, self.envs, share, obs_size, size)
         self.rows = self.updates = 0  # of each run
@@ -178,11 +197,9 @@ class Fleet:
         shape = self.runs, -1
         mean = self.moments.mean.reshape(shape)
         std = self.moments.std().reshape(shape)
-        unit = self.units.value()
-        if not self.config.normalise_observations:
-            mean, std = np.zeros_like(mean), np.ones_like(std)
-        if not self.config.scale_rewards:
-            unit = np.ones_like(unit)
+        mean = np.where(self.normalise[:, None], mean, 0.0)
+        std = np.where(self.normalise[:, None], std, 1.0)
+        unit = np.where(self.scale, self.units.value(), 1.0)
         return jax.vmap(Scaling)(*(jnp.asarray(x, jnp.float32) for x in (mean, std, unit)))
 
     def metrics(self) -> dict[str, NDArray]:
@@ -256,15 +273,19 @@ def windows(
     return Trajectory(*(x[env, time] for x in rows))
 
 
+def common(config: Config) -> Config:
+    """Return what the members of a fleet must have in common, the rest at fixed values."""
+    return replace(config, **LOOSE, mpo=Mpo(samples=config.mpo.samples))
+
+
 def _numbers(configs: Sequence[Config]) -> tuple[Numbers, Callable[[Numbers], Mpo]]:
     """Return what differs between algorithms, stacked, and how to build one of them from it."""
     base = configs[0].mpo
     for config in configs:
-        alike = replace(config, seed=0, mpo=base) == replace(configs[0], seed=0)
-        if not alike or config.mpo.samples != base.samples:
+        if common(config) != common(configs[0]):
             raise ValueError(
-                f"a fleet's runs must differ in seeds and in numbers of mpo alone, but {config} "
-                f"stands beside {configs[0]}."
+                f"a fleet's runs must differ in numbers of mpo and in {', '.join(LOOSE)} alone, "
+                f"but {config} stands beside {configs[0]}."
             )
     names = [f.name for f in fields(base) if f.name != "samples"]
     stacked: Numbers = {}

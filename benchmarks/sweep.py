@@ -4,13 +4,14 @@
     python benchmarks/sweep.py ablations --seeds 0 1 2 3 4 --out runs/ablations
     python benchmarks/sweep.py epsilon --rows --out runs/sweep     only the rows of results/
 
-Cells that differ in seeds and numbers of `Mpo` alone are trained as one `Fleet`; several fleets,
-each in a process of its own, share the accelerator. They train up to their last step, or until the
-time is over. Policies are evaluated by the protocol of all (`protocol.py`) in further processes, on
-the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets the evaluations, with
-the means of all metrics since the one before; of a sweep that was cut short, `--rows` takes the
-cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names the
-source's commit where there is no git.
+Cells that differ in seeds, numbers of `Mpo` and what else a `Fleet` allows are trained as one;
+several fleets, each in a process of its own, share the accelerator. They train up to their last
+step, or until the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in
+further processes, on the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets
+the evaluations, with the means of all metrics since the one before. Policies that still wait for
+theirs at the end are put down in `OUT/N/left.pkl`; `--rows` evaluates them, on any machine, and
+takes the cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names
+the source's commit where there is no git.
 """
 
 import argparse
@@ -32,10 +33,10 @@ import ours
 import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
-from fleet import Fleet
+from fleet import Fleet, common
 from protocol import EPISODES, FALLING, Ends, read, versions
 
-from posteriori import PRESETS, Config, Mpo
+from posteriori import PRESETS, Config
 from posteriori.experience.envs import make_reference
 from posteriori.models.actor import Actor
 from posteriori.runs.evaluate import PARALLEL, run_episodes
@@ -45,6 +46,7 @@ from posteriori.runs.provenance import provenance
 
 PACKAGES = ("jax", "numpy", "gymnasium", "envpool")
 TELL_EVERY = 10.0  # seconds
+LEFT = "left.pkl"  # what a fleet puts down for later
 LAST_WAIT = 0.05  # of the minutes, for the evaluations that run at their end
 
 Line = dict[str, Any]
@@ -66,6 +68,7 @@ def main() -> int:
     failed = 0 if args.rows else train_all(fleets, args)
     for number, fleet in enumerate(fleets):
         out = args.out / str(number)
+        finish(fleet[0].task, out, args.workers)
         if (out / "rows.jsonl").exists():
             said = json.loads((out / "about.json").read_text())
             for path in write(fleet, read(out / "rows.jsonl"), said, args.results):
@@ -85,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--evaluate-every", type=int, default=20_000, help="environment steps")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) * 3 // 4))
     parser.add_argument("--out", type=Path, required=True, help="folder of what comes out")
-    parser.add_argument("--rows", action="store_true", help="train nothing")
+    parser.add_argument("--rows", action="store_true", help="train nothing, evaluate what is left")
     parser.add_argument("--commit", default="")
     parser.add_argument("--results", type=Path, default=rows.RESULTS)
     parser.add_argument("--fleet", type=int, help=argparse.SUPPRESS)
@@ -96,9 +99,8 @@ def grouped(chosen: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Return the cells by what the members of a fleet have in common."""
     groups: dict[str, list[Cell]] = {}
     for cell in chosen:
-        config = config_of(cell)
-        common = replace(config, seed=0, mpo=Mpo(samples=config.mpo.samples))
-        groups.setdefault(f"{cell.task} {cell.steps} {cell.torso} {common}", []).append(cell)
+        name = f"{cell.task} {cell.steps} {cell.torso} {common(config_of(cell))}"
+        groups.setdefault(name, []).append(cell)
     return groups
 
 
@@ -162,27 +164,33 @@ class Examiners:
         # For the processes: in this one, JAX has started.
         os.environ |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1"}
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"))
-        self.waiting: list[tuple[Line, Future]] = []
+        # They give way to what trains.
+        spawn = get_context("spawn")
+        self.pool = ProcessPoolExecutor(workers, spawn, initializer=os.nice, initargs=(10,))
+        self.waiting: list[tuple[Line, bytes, Future]] = []
 
     def enter(self, actors: Sequence[Actor], about: Sequence[Line]) -> None:
         """Ask for an evaluation of every actor, and write those that are done."""
         for actor, line in zip(actors, about, strict=True):
-            task = self.pool.submit(examine, self.task, pickle.dumps(actor))
-            self.waiting.append((line, task))
+            self.ask(line, pickle.dumps(actor))
         self.collect(0.0)
+
+    def ask(self, line: Line, pickled: bytes) -> None:
+        """Ask for the evaluation of one."""
+        task = self.pool.submit(examine, self.task, pickled)
+        self.waiting.append((line, pickled, task))
 
     def collect(self, seconds: float | None) -> None:
         """Write what is done, waiting so long for more; None waits for all."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        left: list[tuple[Line, Future]] = []
+        left: list[tuple[Line, bytes, Future]] = []
         with self.path.open("a") as file:
-            for line, task in self.waiting:
+            for line, pickled, task in self.waiting:
                 wait = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
                     said = task.result(wait)
                 except TimeoutError:
-                    left.append((line, task))
+                    left.append((line, pickled, task))
                     continue
                 except ValueError as error:  # the policy gives numbers that are none
                     print(f"{line['variant']}, seed {line['seed']}: {error}", file=sys.stderr)
@@ -192,11 +200,30 @@ class Examiners:
 
     def line(self) -> str:
         """Return how far they are, for people."""
-        return f"{sum(not task.done() for _, task in self.waiting)} evaluations to do"
+        return f"{sum(not task.done() for *_, task in self.waiting)} evaluations to do"
 
     def close(self) -> None:
-        """Send the processes home after what they have begun."""
+        """Send the processes home after what they have begun, and put down what is left."""
+        left = [(line, pickled) for line, pickled, _ in self.waiting]
+        if left:
+            self.path.with_name(LEFT).write_bytes(pickle.dumps(left))
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def finish(task: str, out: Path, workers: int) -> None:
+    """Evaluate what a fleet left, if it did."""
+    if not (out / LEFT).exists():
+        return
+    examiners = Examiners(task, out / "rows.jsonl", workers)
+    for line, pickled in pickle.loads((out / LEFT).read_bytes()):
+        examiners.ask(line, pickled)
+    (out / LEFT).unlink()
+    try:
+        while examiners.waiting:
+            examiners.collect(TELL_EVERY)
+            print(f"{out.name}: {examiners.line()}")
+    finally:
+        examiners.close()
 
 
 def examine(task: str, pickled: bytes) -> Line:

@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from posteriori import Config, Mpo
 from posteriori.algorithms.trajectory import Trajectory
+from posteriori.experience.noise import ColouredNoise
 from posteriori.experience.replay import Rows
 from posteriori.experience.statistics import ReturnUnit
 from posteriori.runs.assemble import assemble
@@ -39,7 +40,14 @@ SMALL = Config(
 )
 PAIR = [
     replace(SMALL, seed=5),
-    replace(SMALL, seed=6, mpo=replace(SMALL.mpo, discount=0.9, settle_after=0, target_period=3)),
+    replace(
+        SMALL,
+        seed=6,
+        noise_exponent=0.0,
+        normalise_observations=False,
+        scale_rewards=False,
+        mpo=replace(SMALL.mpo, discount=0.9, settle_after=0, target_period=3),
+    ),
 ]
 
 
@@ -83,6 +91,22 @@ def fleet_spaces(fleet: Fleet) -> tuple[gym.Space, gym.Space]:
     return envs.single_observation_space, envs.single_action_space
 
 
+def test_each_run_of_a_fleet_has_its_own_noise_and_units() -> None:
+    fleet = Fleet(TASK, PAIR, 100)
+    alone = [ColouredNoise(config.noise_exponent, (2, 1), config.seed) for config in PAIR]
+    for _ in range(3):
+        fleet.step()
+        drawn = np.concatenate([noise.sample() for noise in alone])
+    np.testing.assert_array_equal(fleet.collector.noise.sample()[2:], alone[1].sample())
+    assert drawn.shape == fleet.collector.noise.shape == (4, 1)
+    scaling = fleet.scaling()
+    assert scaling.reward[0] != 1.0 == scaling.reward[1]
+    assert scaling.mean[0].any()
+    assert not scaling.mean[1].any()
+    assert (scaling.std[0] != 1.0).all()
+    assert (scaling.std[1] == 1.0).all()
+
+
 def test_a_fleet_acts_and_reports_for_each_of_its_runs() -> None:
     fleet = Fleet(TASK, PAIR, 100)
     while fleet.updates < 3:
@@ -106,7 +130,7 @@ def test_a_fleet_acts_and_reports_for_each_of_its_runs() -> None:
     "other", [replace(SMALL, batch_size=5), replace(SMALL, mpo=replace(SMALL.mpo, samples=4))]
 )
 def test_a_fleet_refuses_runs_of_other_sizes(other: Config) -> None:
-    with pytest.raises(ValueError, match="must differ in seeds and in numbers of mpo alone"):
+    with pytest.raises(ValueError, match="must differ in numbers of mpo and in seed, noise"):
         Fleet(TASK, [SMALL, other], 100)
 
 
@@ -179,6 +203,26 @@ def test_a_sweep_leaves_the_rows_of_its_cells(
     assert json.loads(lines[0])["metrics"]["kl/mean"] >= 0
 
 
+def test_policies_that_were_left_are_evaluated_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    examiners = sweep.Examiners(TASK, tmp_path / "rows.jsonl", 1)
+    actors = Fleet(TASK, PAIR, 100).actors()
+    try:
+        examiners.enter(actors, [{"variant": "a", "seed": seed} for seed in (5, 6)])
+    finally:
+        examiners.close()
+    assert (tmp_path / "rows.jsonl").read_text() == ""
+    sweep.finish(TASK, tmp_path, 1)
+    lines = [json.loads(x) for x in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert sorted(line["seed"] for line in lines) == [5, 6]
+    assert all(len(line["returns"]) == 20 for line in lines)
+    assert not (tmp_path / sweep.LEFT).exists()
+    sweep.finish(TASK, tmp_path, 1)  # nothing is left
+
+
 def test_fleets_run_in_processes_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,8 +264,9 @@ def test_the_settings_of_a_cell_are_those_that_its_flags_name() -> None:
     assert sweep.config_of(replace(one, settings=("--preset=tutorial",))).envs == 1
 
 
-def test_what_differs_in_numbers_of_the_algorithm_alone_is_one_fleet() -> None:
-    alike = [cell(0), cell(1), cell(2, "--epsilon=0.5", "--settle-after=0")]
-    others = [cell(0, "--no-scale-rewards"), cell(0, "--samples=20"), replace(cell(0), steps=50)]
+def test_what_may_differ_within_a_fleet_is_one_fleet() -> None:
+    changes = (), ("--epsilon=0.5", "--settle-after=0"), ("--no-scale-rewards",)
+    alike = [cell(0), cell(1), *(cell(2, *change) for change in changes)]
+    others = [cell(0, "--n-step=5"), cell(0, "--samples=20"), replace(cell(0), steps=50)]
     groups = list(sweep.grouped([*alike, *others]).values())
     assert groups == [alike, *([other] for other in others)]
