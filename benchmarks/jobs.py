@@ -45,7 +45,7 @@ def work(
     waiting, codes = deque(jobs), {}
     running: dict[int, tuple[Job, subprocess.Popen]] = {}
     cores = sorted(os.sched_getaffinity(0))[:at_once]
-    with _interruptible():
+    with interruptible():
         try:
             while waiting or running:
                 for core in [core for core in cores if core not in running][: len(waiting)]:
@@ -95,7 +95,7 @@ def _stop(processes: list[subprocess.Popen]) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM raise, also where the shell had SIGINT ignored (`nohup ... &`).
 
     A process inherits what is ignored, but not what is handled: so the jobs can be stopped as well.

@@ -5,13 +5,14 @@
     python benchmarks/sweep.py epsilon --rows --out runs/sweep     only the rows of results/
 
 Cells that differ in seeds, numbers of `Mpo` and what else a `Fleet` allows are trained as one;
-several fleets, each in a process of its own, share the accelerator. They train up to their last
-step, or until the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in
-further processes, on the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets
-the evaluations, with the means of all metrics since the one before. Policies that still wait for
-theirs at the end are put down in `OUT/N/left.pkl`; `--rows` evaluates them, on any machine, and
-takes the cells that came to their end. `OUT/N/actors.pkl` has the last policies. `--commit` names
-the source's commit where there is no git.
+several fleets, each in a process of its own, share the accelerator: at the same time if NVIDIA's
+MPS runs (`nvidia-cuda-mps-control -d`), in turns if not. They train up to their last step, or until
+the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in further
+processes, on the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets the
+evaluations, with the means of all metrics since the one before. Policies that still wait for theirs
+at the end, or when it is stopped, are put down in `OUT/N/left.pkl`; `--rows` evaluates them, on any
+machine, and takes the cells that came to their end. `OUT/N/actors.pkl` has the last policies.
+`--commit` names the source's commit where there is no git.
 """
 
 import argparse
@@ -34,6 +35,7 @@ import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
 from fleet import Fleet, common
+from jobs import interruptible
 from protocol import EPISODES, FALLING, Ends, read, versions
 
 from posteriori import PRESETS, Config
@@ -124,7 +126,8 @@ def train(chosen: Sequence[Cell], out: Path, args: argparse.Namespace) -> None:
     """Train a fleet in this process."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "about.json").write_text(json.dumps(about(args.commit)))
-    run(chosen, out, args.evaluate_every, args.minutes, args.workers)
+    with interruptible():
+        run(chosen, out, args.evaluate_every, args.minutes, args.workers)
 
 
 def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: int) -> None:
@@ -183,20 +186,19 @@ class Examiners:
     def collect(self, seconds: float | None) -> None:
         """Write what is done, waiting so long for more; None waits for all."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        left: list[tuple[Line, bytes, Future]] = []
         with self.path.open("a") as file:
-            for line, pickled, task in self.waiting:
+            for entry in list(self.waiting):
+                line, _, task = entry
                 wait = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
                     said = task.result(wait)
                 except TimeoutError:
-                    left.append((line, pickled, task))
                     continue
                 except ValueError as error:  # the policy gives numbers that are none
                     print(f"{line['variant']}, seed {line['seed']}: {error}", file=sys.stderr)
-                    continue
-                file.write(json.dumps(line | said) + "\n")
-        self.waiting = left
+                else:
+                    file.write(json.dumps(line | said) + "\n")
+                self.waiting.remove(entry)
 
     def line(self) -> str:
         """Return how far they are, for people."""

@@ -1,7 +1,9 @@
 """Many learners at once: each learns as one alone would, and keeps what is its own."""
 
 import json
+import pickle
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,9 +98,9 @@ def test_each_run_of_a_fleet_has_its_own_noise_and_units() -> None:
     alone = [ColouredNoise(config.noise_exponent, (2, 1), config.seed) for config in PAIR]
     for _ in range(3):
         fleet.step()
-        drawn = np.concatenate([noise.sample() for noise in alone])
+        _ = [noise.sample() for noise in alone]
     np.testing.assert_array_equal(fleet.collector.noise.sample()[2:], alone[1].sample())
-    assert drawn.shape == fleet.collector.noise.shape == (4, 1)
+    assert fleet.collector.noise.shape == (4, 1)
     scaling = fleet.scaling()
     assert scaling.reward[0] != 1.0 == scaling.reward[1]
     assert scaling.mean[0].any()
@@ -173,6 +175,12 @@ def test_windows_are_consecutive_rows_that_begin_with_a_transition(added: int) -
 # The sweep.
 
 
+@pytest.fixture(autouse=True)
+def unchanged_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # so that they are as before, in the end
+
+
 def cell(seed: int, *flags: str) -> Cell:
     return Cell(
         "epsilon", TASK, OURS, f"default {seed}", seed, 40, 10, ("--preset=default", *flags)
@@ -187,8 +195,6 @@ def test_a_sweep_leaves_the_rows_of_its_cells(
     monkeypatch.setattr(sweep, "cells", lambda *_: chosen)
     words = ["epsilon", "--out", str(tmp_path / "out"), "--workers", "1"]
     words += ["--evaluate-every", "20", "--results", str(tmp_path)]
-    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "")  # so that they are as before, in the end
     for more in (["--fleet", "0"], ["--rows"]):
         monkeypatch.setattr(sys, "argv", ["sweep.py", *words, *more])
         assert sweep.main() == 0
@@ -203,11 +209,7 @@ def test_a_sweep_leaves_the_rows_of_its_cells(
     assert json.loads(lines[0])["metrics"]["kl/mean"] >= 0
 
 
-def test_policies_that_were_left_are_evaluated_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("JAX_PLATFORMS", "XLA_FLAGS", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "")
+def test_policies_that_were_left_are_evaluated_later(tmp_path: Path) -> None:
     examiners = sweep.Examiners(TASK, tmp_path / "rows.jsonl", 1)
     actors = Fleet(TASK, PAIR, 100).actors()
     try:
@@ -221,6 +223,19 @@ def test_policies_that_were_left_are_evaluated_later(
     assert all(len(line["returns"]) == 20 for line in lines)
     assert not (tmp_path / sweep.LEFT).exists()
     sweep.finish(TASK, tmp_path, 1)  # nothing is left
+
+
+def test_a_sweep_that_is_stopped_leaves_what_it_has_not_written(tmp_path: Path) -> None:
+    done, stopped = Future(), Future()
+    done.set_result({"returns": []})
+    stopped.set_exception(KeyboardInterrupt())
+    examiners = sweep.Examiners(TASK, tmp_path / "rows.jsonl", 1)
+    examiners.waiting = [({"seed": 1}, b"first", done), ({"seed": 2}, b"second", stopped)]
+    with pytest.raises(KeyboardInterrupt):
+        examiners.collect(None)
+    examiners.close()
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"seed": 1, "returns": []}
+    assert pickle.loads((tmp_path / sweep.LEFT).read_bytes()) == [({"seed": 2}, b"second")]
 
 
 def test_fleets_run_in_processes_of_their_own(
