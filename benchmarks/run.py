@@ -114,7 +114,7 @@ def job(cell: Cell, args: argparse.Namespace) -> Job:
     folder = args.runs / cell.experiment / cell.name
     script = Path(__file__).with_name("cell.py")
     command = [sys.executable, str(script), cell.to_json(), str(folder), str(args.results)]
-    return Job(f"{cell.experiment}/{cell.name}", command, folder.with_suffix(".log"))
+    return Job(f"{cell.experiment}/{cell.name}", command, folder.with_name(f"{folder.name}.log"))
 
 
 def report(job: Job, code: int | None) -> None:

@@ -187,6 +187,13 @@ def test_a_cell_that_runs_already_is_no_failure(
     assert run.main() == 0
 
 
+def test_no_two_cells_share_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "epsilon"])
+    args = run.parse()
+    logs = [run.job(cell, args).log for cell in cells("epsilon")]  # names with points
+    assert len(set(logs)) == len(logs)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
