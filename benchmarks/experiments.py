@@ -49,8 +49,8 @@ CENTRES: dict[str, dict[str, float]] = {
 EPSILON_STEPS = {"default": 100_000, "tutorial": 300_000}
 EPSILON_FLAGS = {"default": (), "tutorial": ("--envs=8",)}
 NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
-# Half as long as `walker`, for there are many: long enough to pass 300, and to settle.
-ABLATION_STEPS = 100_000
+# Less than half as long as others, for there are many: long enough to pass 300, and to settle.
+ABLATION_STEPS = 80_000
 ABLATIONS = {
     "": (),
     "mean critic": ("--critic", "scalar"),

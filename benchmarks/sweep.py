@@ -12,7 +12,7 @@ processes, on the machine's cores, with 20 episodes also at the end. `OUT/N/rows
 evaluations, with the means of all metrics since the one before. Policies that still wait for theirs
 at the end, or when it is stopped, are put down in `OUT/N/left.pkl`; `--rows` evaluates them, on any
 machine, and takes the cells that came to their end. `OUT/N/actors.pkl` has the last policies.
-`--commit` names the source's commit where there is no git.
+`--commit` names the source's commit where git does not know it.
 """
 
 import argparse
@@ -269,7 +269,8 @@ def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]
 
 def about(commit: str) -> Line:
     """Return what holds for all rows."""
-    source = provenance()["source"] or {"commit": commit, "changed": False}
+    named = {"commit": commit, "changed": False}
+    source = named if commit else provenance()["source"] or named
     return {
         "cpu": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
