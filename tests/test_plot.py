@@ -99,6 +99,16 @@ def test_a_run_before_its_first_evaluation_can_be_drawn(tmp_path: Path) -> None:
     assert legend(axes["Return of an episode"]) == ["Walker-v0"]
 
 
+def test_a_single_row_is_drawn_as_a_point(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    row = {"step": 1000, "evaluation/mean": 5.0, "sigma": 0.4, "kl/mean": 0.9}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    _, axes = drawn(run)
+    for title in ("Return of an episode", "Exploration", "Trust regions"):
+        lines = [line for line in axes[title].lines if len(line.get_xdata()) == 1]
+        assert [line.get_marker() for line in lines] == ["o"]
+
+
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_the_suffix_chooses_the_format(tmp_path: Path, suffix: str, magic: bytes) -> None:
     out = plot([make_run(tmp_path / "a")], tmp_path / "new" / f"curve.{suffix}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -63,7 +64,8 @@ def _draw_returns(axes: Axes, members: list[History], label: str, colour: str) -
     alone = len(members) == 1
     curves = [member.series("evaluation/mean") for member in members]
     for member, (steps, mean) in zip(members, curves, strict=True):
-        axes.plot(steps, mean, color=colour, lw=2 if alone else 0.9, alpha=1 if alone else 0.5)
+        look = {"lw": 2, "alpha": 1} if alone else {"lw": 0.9, "alpha": 0.5}
+        _line(axes, steps, mean, "-", color=colour, **look)
         if alone:
             axes.plot(
                 *smooth(*member.series("rollout/return"), 120), color=colour, alpha=0.3, lw=0.8
@@ -83,13 +85,20 @@ def _draw_returns(axes: Axes, members: list[History], label: str, colour: str) -
 def _draw_spread(axes: Axes, members: list[History], colour: str) -> None:
     for member in members:
         for metric, style in (("sigma", "-"), ("entropy", "--")):
-            axes.plot(*member.series(metric), style, color=colour, lw=1.3)
+            _line(axes, *member.series(metric), style, color=colour, lw=1.3)
 
 
 def _draw_regions(axes: Axes, members: list[History], colour: str) -> None:
     for member in members:
         for style, region in zip(STYLES, regions(member), strict=False):
-            axes.plot(*smooth(*member.series(f"kl/{region}"), 40), style, color=colour, lw=1.1)
+            series = smooth(*member.series(f"kl/{region}"), 40)
+            _line(axes, *series, style, color=colour, lw=1.1)
+
+
+def _line(axes: Axes, steps: NDArray, values: NDArray, style: str, **look: Any) -> None:
+    """Draw a line; a single value, which a line does not show, as a point."""
+    lone = {"marker": "o", "ms": 4, "clip_on": False} if len(steps) == 1 else {}
+    axes.plot(steps, values, style, **look, **lone)
 
 
 def _dress(
