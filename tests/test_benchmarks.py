@@ -253,6 +253,7 @@ def test_the_grid_is_in_multiples_of_its_centre() -> None:
     own = PRESETS["tutorial"].mpo
     assert cell.settings == (
         "--preset=tutorial",
+        "--envs=8",
         f"--epsilon={own.epsilon:g}",
         f"--epsilon-mean={own.epsilon_mean:g}",
         f"--epsilon-cov={own.epsilon_cov * 10:g}",

@@ -105,7 +105,7 @@ def test_a_single_row_is_drawn_as_a_point(tmp_path: Path) -> None:
     (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     _, axes = drawn(run)
     for title in ("Return of an episode", "Exploration", "Trust regions"):
-        lines = [line for line in axes[title].lines if len(line.get_xdata()) == 1]
+        lines = [line for line in axes[title].lines if np.size(line.get_xdata()) == 1]
         assert [line.get_marker() for line in lines] == ["o"]
 
 
