@@ -221,9 +221,10 @@ def finish(task: str, out: Path, workers: int) -> None:
         examiners.ask(line, pickled)
     (out / LEFT).unlink()
     try:
-        while examiners.waiting:
-            examiners.collect(TELL_EVERY)
-            print(f"{out.name}: {examiners.line()}")
+        with interruptible():
+            while examiners.waiting:
+                examiners.collect(TELL_EVERY)
+                print(f"{out.name}: {examiners.line()}")
     finally:
         examiners.close()
 

@@ -98,7 +98,8 @@ def test_each_run_of_a_fleet_has_its_own_noise_and_units() -> None:
     alone = [ColouredNoise(config.noise_exponent, (2, 1), config.seed) for config in PAIR]
     for _ in range(3):
         fleet.step()
-        _ = [noise.sample() for noise in alone]
+        for noise in alone:
+            noise.sample()
     np.testing.assert_array_equal(fleet.collector.noise.sample()[2:], alone[1].sample())
     assert fleet.collector.noise.shape == (4, 1)
     scaling = fleet.scaling()
