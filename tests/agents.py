@@ -69,11 +69,12 @@ def networks(
 
 
 @functools.cache
-def agent(policy: str = "diagonal", critic: str = "scalar") -> Agent:
+def agent(policy: str = "diagonal", critic: str = "scalar", **settings: float) -> Agent:
     """Return an agent with observations and rewards in units of their own."""
     # In so short a target period the usual bounds would allow next to no distance.
     wide = Mpo(epsilon_mean=2.5, epsilon_cov=0.01, epsilon_policy=10.0)
-    mpo = dataclasses.replace(wide, target_period=3, samples=6, discount=0.9)
+    usual = {"target_period": 3, "samples": 6, "discount": 0.9}
+    mpo = dataclasses.replace(wide, **usual | settings)
     state = mpo.init(jax.random.key(1), networks(policy, critic, OBS, ACTIONS), jnp.zeros(OBS))
     scaling = Scaling(jnp.full(OBS, 0.1), jnp.full(OBS, 2.0), jnp.asarray(0.5))
     box = BoxActions(jnp.array([-1.0, -2.0, 0.0]), jnp.array([1.0, 3.0, 0.5]))

@@ -350,7 +350,7 @@ def test_a_long_gradient_is_shortened_each_network_for_itself() -> None:
 def test_the_learning_rates_are_those_of_the_settings() -> None:
     # Adam's first step is the learning rate, against the gradient's sign. A KL of zero has all
     # its slack, 1, and lowers a multiplier's logarithm by its rate.
-    one = agent()
+    one = agent(critic_weight_decay=0.0)
     after, _ = one.update(one.state, agents.batch())
     for name, x in after.log_alpha.items():
         np.testing.assert_allclose(
@@ -360,8 +360,19 @@ def test_the_learning_rates_are_those_of_the_settings() -> None:
         lambda x, y: np.max(np.abs(x - y)),
         *(eqx.filter(s.online, eqx.is_inexact_array) for s in (after, one.state)),
     )
-    for network in change:
-        np.testing.assert_allclose(max(jax.tree.leaves(network)), one.mpo.learning_rate, rtol=1e-2)
+    rates = one.mpo.learning_rate, one.mpo.critic_learning_rate
+    for network, rate in zip(change, rates, strict=True):
+        np.testing.assert_allclose(max(jax.tree.leaves(network)), rate, rtol=1e-2)
+
+
+def test_weights_of_the_critic_alone_decay() -> None:
+    pair = [agent(critic_weight_decay=decay) for decay in (0.0, 0.1)]
+    lasting, decaying = (x.update(x.state, agents.batch())[0].online for x in pair)
+    assert same(lasting.policy, decaying.policy)
+    trees = lasting.critic, decaying.critic, pair[0].state.online.critic
+    share = 0.1 * pair[0].mpo.critic_learning_rate
+    for x, y, begun in zip(*map(numbers, trees), strict=True):
+        np.testing.assert_allclose(x - y, share * begun, atol=1e-7)
 
 
 def test_a_multiplier_starts_at_all_that_an_optimum_can_need() -> None:

@@ -30,6 +30,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
+ADAM = optax.scale_by_adam()  # the direction of a step, at a rate of one
 USUAL_PERIOD = 100  # updates between copies to the targets, at which KL bounds are given (Acme)
 
 
@@ -72,7 +73,11 @@ class Mpo:
         epsilon_policy: KL bound of a categorical policy, nats, likewise.
         samples: Actions drawn from the policy in each state.
         discount: Discount of rewards, per environment step.
-        learning_rate: Adam's, of the policy and the critic.
+        learning_rate: Adam's, of the policy. At Acme's 3e-4 it is what limits the
+            policy in its first tens of thousands of updates, and not a KL bound.
+        critic_learning_rate: Adam's, of the critic.
+        critic_weight_decay: Of the critic, decoupled from its gradient (AdamW, arXiv 1711.05101),
+            per update and unit of its learning rate.
         dual_learning_rate: Of the logarithm of the trust regions' multipliers, per update and unit
             of KL / epsilon - 1.
         max_gradient_norm: Of each network's gradient, which a longer one is shortened to (Acme).
@@ -90,7 +95,9 @@ class Mpo:
     epsilon_policy: float = 0.01
     samples: int = 10
     discount: float = 0.99
-    learning_rate: float = 3e-4
+    learning_rate: float = 9e-4
+    critic_learning_rate: float = 7e-4
+    critic_weight_decay: float = 0.013
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
     target_period: int = 100
@@ -115,7 +122,7 @@ class Mpo:
             online=networks,
             target=jax.tree.map(lambda x: x.copy() if eqx.is_array(x) else x, networks),
             log_alpha=log_alpha,
-            optimiser=self._optimiser.init(eqx.filter(networks, eqx.is_inexact_array)),
+            optimiser=ADAM.init(eqx.filter(networks, eqx.is_inexact_array)),
             key=key,
             updates=jnp.zeros((), jnp.int32),
         )
@@ -197,12 +204,15 @@ class Mpo:
     ) -> State:
         params = eqx.filter(state.online, eqx.is_inexact_array)
         short: PyTree = Networks(self._shorten(gradient.policy), self._shorten(gradient.critic))
-        steps, optimiser = self._optimiser.update(short, state.optimiser, params)
+        step: PyTree
+        step, optimiser = ADAM.update(short, state.optimiser, params)
         pace = self.pace(state.updates)
         bounds = self.bounds(pace)
-        length = pace / stiffness(state.log_alpha, self.epsilon, bounds)
-        change: PyTree = steps
-        change = Networks(jax.tree.map(lambda x: length * x, change.policy), change.critic)
+        rate = self.learning_rate * pace / stiffness(state.log_alpha, self.epsilon, bounds)
+        change = Networks(
+            jax.tree.map(lambda x: -rate * x, step.policy),
+            jax.tree.map(self._decaying, step.critic, params.critic),
+        )
         online = eqx.apply_updates(state.online, change)
         slack = {name: x / bounds[name] for name, x in dual_gradient.items()}
         updates = state.updates + 1
@@ -240,9 +250,8 @@ class Mpo:
         distance = pace * self.target_period / USUAL_PERIOD
         return {name: bound * distance**2 for name, bound in full.items()}
 
-    @property
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
+    def _decaying(self, step: Array, weight: Array) -> Array:
+        return -self.critic_learning_rate * (step + self.critic_weight_decay * weight)
 
 
 def _health(

@@ -106,6 +106,8 @@ TUTORIAL = Config(
         epsilon_mean=0.01,
         epsilon_cov=0.001,
         learning_rate=5e-4,
+        critic_learning_rate=5e-4,
+        critic_weight_decay=0.0,
         target_period=100,  # 400 environment steps at one update per 4
         settle_after=0,
     ),
@@ -229,4 +231,5 @@ _RANGES: dict[str, tuple[float, float]] = {
     "discount": (0, 1),
     "pessimism": (0, 1),
     "settle_after": (0, _LARGEST),
+    "critic_weight_decay": (0, 100),
 }
