@@ -15,14 +15,14 @@ order = json.loads(sys.stdin.readline())
 settings, folder = order["settings"], Path(order["run_dir"])
 seen = folder.exists()
 folder.mkdir(parents=True, exist_ok=True)
-level = -abs(math.log10(settings["learning_rate"] / 1e-3)) + settings["seed"]
+level = -abs(math.log10(settings["policy_learning_rate"] / 1e-3)) + settings["seed"]
 if mood == "killed" or (mood == "killed once" and not seen):
     os.kill(os.getpid(), signal.SIGKILL)
 if mood in ("fails", "refused"):
     print("the log\nno luck here.", file=sys.stderr)
     sys.exit({"fails": 1, "refused": 2}[mood])
 every, steps = settings["evaluate_every"], settings["steps"]
-half = steps // 2 if mood == "waits when low" and settings["learning_rate"] < 3e-4 else steps
+half = steps // 2 if mood == "waits when low" and settings["policy_learning_rate"] < 3e-4 else steps
 with (folder / "metrics.jsonl").open("w") as file:
     for step in range(every, half + 1, every):
         row = {"step": step + 3, "evaluation/mean": level - steps / step}

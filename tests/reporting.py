@@ -88,14 +88,14 @@ def make_study(path: Path) -> Tuned:
     """
     space = {
         "n_step": {"low": 1, "high": 8, "log": False},
-        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+        "policy_learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
         "widths": {"choices": [[32], [64, 64], [128]]},
     }
     trials = [
         {
             "number": n,
             "state": "complete" if n < 6 else "pruned" if n == 6 else "fail",
-            "values": {"n_step": n + 1, "learning_rate": 1e-3, "widths": [64, 64]},
+            "values": {"n_step": n + 1, "policy_learning_rate": 1e-3, "widths": [64, 64]},
             "score": score if n < 6 else None,
             "scores": [score - 1, score + 1] if n < 6 else [],
             "text": "" if n < 6 else "after 60 steps" if n == 6 else "<b>seed1</b>: lost",
@@ -103,7 +103,7 @@ def make_study(path: Path) -> Tuned:
         }
         for n, score in enumerate(100.0 - 10.0 * (n - 3) ** 2 for n in range(8))
     ]
-    importances = {"n_step": 0.75, "learning_rate": 0.25, "widths": 0.0}
+    importances = {"n_step": 0.75, "policy_learning_rate": 0.25, "widths": 0.0}
     path.mkdir(parents=True)
     defaults = trials[0]["values"]
     made = Tuned(path, "Walker-v0", 1000, 2, 100, space, defaults, trials, importances)

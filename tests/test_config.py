@@ -30,6 +30,7 @@ MAY_BE_ZERO = {
     "discount",
     "settle_after",
     "pessimism",
+    "critic_weight_decay",
 }
 
 
@@ -131,7 +132,10 @@ def test_a_choice_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("leraning_rate", "'leraning_rate' is none. Did you mean learning_rate"),
+        (
+            "policy_leraning_rate",
+            "'policy_leraning_rate' is none. Did you mean policy_learning_rate",
+        ),
         ("width", "'width' is none. Did you mean widths?"),
         ("xyz", "'xyz' is none. See `posteriori train --help`."),
     ],

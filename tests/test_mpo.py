@@ -360,7 +360,7 @@ def test_the_learning_rates_are_those_of_the_settings() -> None:
         lambda x, y: np.max(np.abs(x - y)),
         *(eqx.filter(s.online, eqx.is_inexact_array) for s in (after, one.state)),
     )
-    rates = one.mpo.learning_rate, one.mpo.critic_learning_rate
+    rates = one.mpo.policy_learning_rate, one.mpo.critic_learning_rate
     for network, rate in zip(change, rates, strict=True):
         np.testing.assert_allclose(max(jax.tree.leaves(network)), rate, rtol=1e-2)
 

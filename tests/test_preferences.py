@@ -47,7 +47,11 @@ def test_the_policy_follows_a_preference_as_far_as_its_bound_allows(
     )
     # The return pulls a hundred thousand times less than the stronger preference.
     mpo = Mpo(
-        epsilon=1e-6, epsilon_mean=1.0, epsilon_policy=1.0, target_period=5, learning_rate=3e-3
+        epsilon=1e-6,
+        epsilon_mean=1.0,
+        epsilon_policy=1.0,
+        target_period=5,
+        policy_learning_rate=3e-3,
     )
     networks = agents.networks(policy, "scalar", agents.OBS, SIZE)
     state = mpo.init(jax.random.key(0), networks, jnp.zeros(agents.OBS))

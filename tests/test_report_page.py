@@ -258,7 +258,7 @@ def test_the_history_has_each_score_and_the_best_so_far(study: Page) -> None:
 
 def test_importances_command_and_failures_are_there(study: Page) -> None:
     assert study.inner_text(".importance").split() == (
-        ["n_step", "75%", "learning_rate", "25%", "widths", "0%"]
+        ["n_step", "75%", "policy_learning_rate", "25%", "widths", "0%"]
     )
     assert "--n-step 4" in study.inner_text(".study .command code")
     assert study.locator(".trials tbody tr").first.inner_text().split()[:2] == ["3", "100.0"]

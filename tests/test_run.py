@@ -322,7 +322,7 @@ def test_an_update_that_is_no_number_ends_the_run_with_its_parameters_kept(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setattr(loop, "REPORT_EVERY", report)
-    settings = {"critic": "scalar", "target_period": 1, "learning_rate": 1e30}
+    settings = {"critic": "scalar", "target_period": 1, "policy_learning_rate": 1e30}
     text = r"step \d+: every gradient and metric of an update must be finite, but in update \d the "
     text += r"gradient of (policy|critic)\.[a-z.0-9]+ was not.*\. That update was not made\. Lower "
     with pytest.raises(RunFailed, match=text):
@@ -347,7 +347,7 @@ def never() -> gym.Env:
     [
         ({"steps": 0}, ValueError, "steps must be from 1 to"),
         ({"epsilon": -0.1}, ValueError, "epsilon must be greater than 0"),
-        ({"learning_rat": 1e-3}, TypeError, "Did you mean learning_rate"),
+        ({"learning_rate": 1e-3}, TypeError, "Did you mean dual_learning_rate or "),
         ({"mpo": None}, TypeError, "mpo must be an Mpo, but it is None"),
     ],
 )

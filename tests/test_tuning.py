@@ -24,8 +24,8 @@ from posteriori.runs.tuning import tune as study
 from posteriori.runs.tuning.search import Search
 
 FAKE = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
-RATES = {"learning_rate": {"low": 1e-4, "high": 1e-3, "log": True}}
-SPACE = "[learning_rate]\nlow = 1e-4\nhigh = 1e-3\nlog = true\n"
+RATES = {"policy_learning_rate": {"low": 1e-4, "high": 1e-3, "log": True}}
+SPACE = "[policy_learning_rate]\nlow = 1e-4\nhigh = 1e-3\nlog = true\n"
 Study = Callable[..., record.Tuned]
 
 
@@ -59,20 +59,20 @@ def searching(tmp_path: Path) -> Iterator[Callable[..., Search]]:
 
 
 def rate(trial: dict[str, Any]) -> float:
-    return trial["values"]["learning_rate"]
+    return trial["values"]["policy_learning_rate"]
 
 
 def test_the_best_trial_is_the_one_whose_seeds_score_highest_on_average(fake: Study) -> None:
     lines: list[str] = []
     tuned = fake(trials=4, seeds=3, told=lines.append)
     assert [trial["state"] for trial in tuned.trials] == ["complete"] * 4
-    assert rate(tuned.trials[0]) == 3e-4  # the default is tried first
+    assert rate(tuned.trials[0]) == 9e-4  # the default is tried first
     for trial in tuned.trials:
         first, second, third = trial["scores"]  # one more for each seed, as the worker has it
         assert (second, third) == (first + 1, first + 2)
         assert trial["score"] == pytest.approx(second)
     assert tuned.best and rate(tuned.best) == max(map(rate, tuned.trials))
-    assert lines[0] == "trial 0: begins, learning_rate 0.0003"
+    assert lines[0] == "trial 0: begins, policy_learning_rate 0.0009"
     assert len(lines) == 8  # each begins, and ends
     assert record.read(tuned.study) == tuned
     # Curves: the mean over seeds at each tenth, whatever the exact steps were.
@@ -95,7 +95,7 @@ def test_a_trial_below_the_median_is_given_up(fake: Study, monkeypatch: pytest.M
     monkeypatch.setattr(search, "STARTUP", 1)
     tuned = fake("waits when low", trials=6, jobs=1)
     # These wait in the middle until they are stopped; which others are pruned, their speed decides.
-    low = [trial for trial in tuned.trials if rate(trial) < rate(tuned.trials[0])]
+    low = [trial for trial in tuned.trials if rate(trial) < 3e-4]  # as the worker has it
     assert low
     for trial in low:
         assert trial["state"] == "pruned"
@@ -116,7 +116,7 @@ def test_the_median_rule(searching: Callable[..., Search]) -> None:
     assert made.hopeless(low, {10: 1.9, 20: 1.9, 30: 1.9})  # the median is 2
     assert not made.hopeless(high, {10: 0.0, 20: 0.0, 30: 2.1})
     assert not made.hopeless(high, {10: 0.0, 20: 0.0, 30: 2.1, 100: 0.0})  # it is done
-    assert made.importances() == {"learning_rate": 1.0}
+    assert made.importances() == {"policy_learning_rate": 1.0}
 
 
 def test_choices_of_lists_and_whole_numbers_come_as_the_space_has_them(
@@ -252,7 +252,7 @@ def test_the_command_line_says_what_was_found_and_how_to_train_it(
     told = capsys.readouterr().out
     assert "2 trials (2 complete). Best is trial" in told
     (command,) = [line.strip() for line in told.splitlines() if " train " in line]
-    rates = ["--learning-rate", str(rate(tuned.best))]
+    rates = ["--policy-learning-rate", str(rate(tuned.best))]
     expected = ["posteriori", "train", "Pendulum-v1", "--steps", "100", *rates, "--seed", "0"]
     assert shlex.split(command) == expected
     assert tuned.settings == {"steps": 100, **tuned.best["values"]}

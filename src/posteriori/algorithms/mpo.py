@@ -30,7 +30,7 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
-ADAM = optax.scale_by_adam()  # the direction of a step, at a rate of one
+ADAM = optax.adam(1.0)  # the settings' learning rates multiply its steps
 USUAL_PERIOD = 100  # updates between copies to the targets, at which KL bounds are given (Acme)
 
 
@@ -73,11 +73,10 @@ class Mpo:
         epsilon_policy: KL bound of a categorical policy, nats, likewise.
         samples: Actions drawn from the policy in each state.
         discount: Discount of rewards, per environment step.
-        learning_rate: Adam's, of the policy. At Acme's 3e-4 it is what limits the
-            policy in its first tens of thousands of updates, and not a KL bound.
+        policy_learning_rate: Adam's, of the policy.
         critic_learning_rate: Adam's, of the critic.
-        critic_weight_decay: Of the critic, decoupled from its gradient (AdamW, arXiv 1711.05101),
-            per update and unit of its learning rate.
+        critic_weight_decay: Share of the critic's weights that an update takes off, in units of its
+            learning rate (AdamW, arXiv 1711.05101).
         dual_learning_rate: Of the logarithm of the trust regions' multipliers, per update and unit
             of KL / epsilon - 1.
         max_gradient_norm: Of each network's gradient, which a longer one is shortened to (Acme).
@@ -95,7 +94,7 @@ class Mpo:
     epsilon_policy: float = 0.01
     samples: int = 10
     discount: float = 0.99
-    learning_rate: float = 9e-4
+    policy_learning_rate: float = 9e-4
     critic_learning_rate: float = 7e-4
     critic_weight_decay: float = 0.013
     dual_learning_rate: float = 1e-2
@@ -208,9 +207,9 @@ class Mpo:
         step, optimiser = ADAM.update(short, state.optimiser, params)
         pace = self.pace(state.updates)
         bounds = self.bounds(pace)
-        rate = self.learning_rate * pace / stiffness(state.log_alpha, self.epsilon, bounds)
+        rate = self.policy_learning_rate * pace / stiffness(state.log_alpha, self.epsilon, bounds)
         change = Networks(
-            jax.tree.map(lambda x: -rate * x, step.policy),
+            jax.tree.map(lambda x: rate * x, step.policy),
             jax.tree.map(self._decaying, step.critic, params.critic),
         )
         online = eqx.apply_updates(state.online, change)
@@ -251,7 +250,7 @@ class Mpo:
         return {name: bound * distance**2 for name, bound in full.items()}
 
     def _decaying(self, step: Array, weight: Array) -> Array:
-        return -self.critic_learning_rate * (step + self.critic_weight_decay * weight)
+        return self.critic_learning_rate * (step - self.critic_weight_decay * weight)
 
 
 def _health(

@@ -195,7 +195,8 @@ RULES = (
         rows=3,
         healthy="0.1 to 2.5 times the bound",
         cause="the policy's steps are too long for its trust region.",
-        cure="a lower learning_rate, a higher dual_learning_rate, or a shorter target_period.",
+        cure="a lower policy_learning_rate, a higher dual_learning_rate, "
+        "or a shorter target_period.",
     ),
     Rule(
         name="multiplier-runaway",
@@ -205,7 +206,7 @@ RULES = (
         rows=3,
         healthy="below 1e3",
         cause="the penalty outweighs the likelihood, and the policy stands still or drifts.",
-        cure="a lower learning_rate, or a larger epsilon_cov.",
+        cure="a lower policy_learning_rate, or a larger epsilon_cov.",
     ),
     Rule(
         name="actions-clipped",
@@ -236,7 +237,8 @@ RULES = (
         rows=5,
         healthy="below 1",
         cause="the critic follows its own overestimates.",
-        cure="a lower learning_rate, a longer target_period, more pessimism, or two critics.",
+        cure="a lower critic_learning_rate, a longer target_period, more pessimism, "
+        "or two critics.",
     ),
     Rule(
         name="critic-not-fitting",
@@ -246,7 +248,7 @@ RULES = (
         rows=10,
         healthy="below 0.1",
         cause="targets move faster than the critic can follow, or returns have no pattern.",
-        cure="a longer target_period, a lower learning_rate, or larger networks (widths).",
+        cure="a longer target_period, a lower critic_learning_rate, or larger networks (widths).",
     ),
     Rule(
         name="entropy-collapsed",

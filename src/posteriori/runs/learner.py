@@ -108,7 +108,7 @@ class Learner:
         return (
             "every gradient and metric of an update must be finite, but in update "
             f"{self.updates + 1} {', '.join(found)}. That update was not made. Lower "
-            "learning_rate, or look for absurd rewards or observations."
+            "the learning rates, or look for absurd rewards or observations."
         )
 
     def _zeros(self, batch: Trajectory, scaling: Scaling) -> Metrics:
