@@ -96,7 +96,7 @@ class Mpo:
     discount: float = 0.99
     policy_learning_rate: float = 9e-4
     critic_learning_rate: float = 7e-4
-    critic_weight_decay: float = 0.013
+    critic_weight_decay: float = 0.043
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
     target_period: int = 100
