@@ -64,6 +64,13 @@ ABLATIONS = {
     "half pessimism": ("--pessimism", "0.5"),
     "full pessimism": ("--pessimism", "1"),
     "never settling": ("--settle-after", "0"),
+    "no weight decay": ("--critic-weight-decay", "0"),
+    "both learning rates 3e-4": (
+        "--policy-learning-rate",
+        "3e-4",
+        "--critic-learning-rate",
+        "3e-4",
+    ),
     "weak preference for the box": ("--epsilon-bounds", "0.001"),
     "full covariance": ("--policy", "full"),
     "51 support points": ("--support-points", "51"),
