@@ -9,7 +9,8 @@ several fleets, each in a process of its own, share the accelerator: at the same
 MPS runs (`nvidia-cuda-mps-control -d`), in turns if not. They train up to their last step, or until
 the time is over. Policies are evaluated by the protocol of all (`protocol.py`) in further
 processes, on the machine's cores, with 20 episodes also at the end. `OUT/N/rows.jsonl` gets the
-evaluations, with the means of all metrics since the one before. Policies that still wait for theirs
+evaluations, with the means of all metrics since the one before, and the returns of the exploring
+episodes that ended since then. Policies that still wait for theirs
 at the end, or when it is stopped, are put down in `OUT/N/left.pkl`; `--rows` evaluates them, on any
 machine, and takes the cells that came to their end. `OUT/N/actors.pkl` has the last policies.
 `--commit` names the source's commit where git does not know it.
@@ -252,7 +253,7 @@ def config_of(cell: Cell) -> Config:
 
 def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]:
     """Return what is known of every run but its evaluation."""
-    metrics = fleet.metrics()
+    metrics, explored = fleet.metrics(), fleet.explored.take()
     spreads = sorted(name for name in metrics if name.startswith("sigma/"))
     return [
         {
@@ -262,6 +263,7 @@ def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]
             "updates": fleet.updates,
             "seconds": round(seconds, 1),
             "sigma": [round(float(metrics[name][r]), 4) for name in spreads],
+            "explored": [round(x, 1) for x in explored[r]],
             "metrics": {k: float(f"{v[r]:.4g}") for k, v in metrics.items() if k not in spreads},
         }
         for r, cell in enumerate(chosen)

@@ -17,7 +17,7 @@ import pytest
 import rows
 import sweep
 from experiments import OURS, Cell
-from fleet import Fleet, Units, windows
+from fleet import Explored, Fleet, Units, windows
 from jaxtyping import PyTree
 
 from posteriori import Config, Mpo
@@ -152,6 +152,16 @@ def test_units_are_those_of_each_run() -> None:
             nothing = np.zeros((3, 0), np.float32)
             unit.add(Rows(np.arange(3), nothing, nothing, reward[r], reward[r], valid[r]))
     np.testing.assert_allclose(units.value(), [unit.value() for unit in alone], rtol=1e-5)
+
+
+def test_exploring_episodes_are_counted_for_each_run() -> None:
+    explored = Explored(2, 2)
+    explored.add(np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones((2, 2), bool))
+    explored.add(np.array([[1.0, 9.0], [3.0, 4.0]]), np.array([[True, False], [True, True]]))
+    assert explored.take() == [[2.0], []]
+    explored.add(np.array([[1.0, 5.0], [0.0, 0.0]]), np.array([[True, True], [False, False]]))
+    assert explored.take() == [[], [6.0, 8.0]]
+    assert explored.take() == [[], []]
 
 
 @pytest.mark.parametrize("added", [6, 8, 13])
