@@ -61,7 +61,7 @@ ABLATIONS = {
     "5-step": ("--n-step", "5"),
     "half the updates": ("--steps-per-update", "2"),
     "one critic": ("--critics", "1"),
-    "half pessimism": ("--pessimism", "0.5"),
+    "no pessimism": ("--pessimism", "0"),
     "full pessimism": ("--pessimism", "1"),
     "never settling": ("--settle-after", "0"),
     "no weight decay": ("--critic-weight-decay", "0"),

@@ -69,7 +69,7 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.0
+    pessimism: float = 0.5
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
     support_points: int = 101
