@@ -68,7 +68,7 @@ def test_a_study_is_shown_from_its_record_alone(tmp_path: Path) -> None:
         in (study["sentence"])
     )
     assert study["command"] == (
-        "posteriori train Walker-v0 --steps 1000 --n-step 4 --learning-rate 0.001 "
+        "posteriori train Walker-v0 --steps 1000 --n-step 4 --policy-learning-rate 0.001 "
         "--widths 64 64 --seed 0"
     )
 
