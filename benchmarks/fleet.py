@@ -118,25 +118,6 @@ class Units:
         return np.where(self.largest == 0, 1.0, unit)
 
 
-class Explored:
-    """Returns of the exploring episodes that every run has finished."""
-
-    def __init__(self, runs: int, envs: int):
-        self.total = np.zeros((runs, envs))
-        self.returns: list[list[float]] = [[] for _ in range(runs)]
-
-    def add(self, reward: NDArray, valid: NDArray) -> None:
-        """Take in a row `[R E]` of every environment; one without a transition ends an episode."""
-        for run, env in np.argwhere(~valid):
-            self.returns[run].append(float(self.total[run, env]))
-        self.total = np.where(valid, self.total + reward, 0.0)
-
-    def take(self) -> list[list[float]]:
-        """Return those since the last call, of each run."""
-        taken, self.returns = self.returns, [[] for _ in self.returns]
-        return taken
-
-
 class Stored(NamedTuple):
     """Replay of all runs, and how many rows each environment has put there."""
 
@@ -174,7 +155,7 @@ class Fleet:
         self.moments = Moments(self.runs * obs_size)
         discount = np.asarray([config.mpo.discount for config in configs])
         self.units = Units(discount, first.support_limit, self.envs)
-        self.explored = Explored(self.runs, self.envs)
+        self.explored: list[list[float]] = [[] for _ in configs]  # returns of finished episodes
         self.normalise = np.asarray([config.normalise_observations for config in configs])
         self.scale = np.asarray([config.scale_rewards for config in configs])
         share = min(first.replay_size // self.envs, steps // self.envs + 1000)
@@ -189,7 +170,9 @@ class Fleet:
         """Step every environment once, while the device does the updates that are due."""
         scaling = self.scaling()
         self.meanwhile.dispatch = partial(self._dispatch, scaling)
-        rows, _ = self.collector.collect(self.crew(scaling))
+        rows, episodes = self.collector.collect(self.crew(scaling))
+        for env, episode in zip(np.flatnonzero(self.collector.over), episodes, strict=True):
+            self.explored[env // self.envs].append(episode.total)
         for row in rows:
             self._keep(row)
         self.rows += self.envs
@@ -270,7 +253,6 @@ class Fleet:
         limit = self.config.clip_rewards or np.inf
         blocks = [x.reshape(self.runs, self.envs, *x.shape[1:]) for x in rows[1:]]
         obs, action, reward, discount, valid = blocks
-        self.explored.add(reward, valid)
         reward = np.clip(reward, -limit, limit)
         self.moments.add(obs.transpose(1, 0, 2).reshape(self.envs, -1))
         self.units.add(reward, valid)

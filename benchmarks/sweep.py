@@ -253,7 +253,8 @@ def config_of(cell: Cell) -> Config:
 
 def describe(fleet: Fleet, chosen: Sequence[Cell], seconds: float) -> list[Line]:
     """Return what is known of every run but its evaluation."""
-    metrics, explored = fleet.metrics(), fleet.explored.take()
+    metrics, explored = fleet.metrics(), fleet.explored
+    fleet.explored = [[] for _ in chosen]
     spreads = sorted(name for name in metrics if name.startswith("sigma/"))
     return [
         {

@@ -17,7 +17,7 @@ import pytest
 import rows
 import sweep
 from experiments import OURS, Cell
-from fleet import Explored, Fleet, Units, windows
+from fleet import Fleet, Units, windows
 from jaxtyping import PyTree
 
 from posteriori import Config, Mpo
@@ -155,13 +155,14 @@ def test_units_are_those_of_each_run() -> None:
 
 
 def test_exploring_episodes_are_counted_for_each_run() -> None:
-    explored = Explored(2, 2)
-    explored.add(np.array([[1.0, 2.0], [3.0, 4.0]]), np.ones((2, 2), bool))
-    explored.add(np.array([[1.0, 9.0], [3.0, 4.0]]), np.array([[True, False], [True, True]]))
-    assert explored.take() == [[2.0], []]
-    explored.add(np.array([[1.0, 5.0], [0.0, 0.0]]), np.array([[True, True], [False, False]]))
-    assert explored.take() == [[], [6.0, 8.0]]
-    assert explored.take() == [[], []]
+    fleet = Fleet(TASK, [replace(x, learning_starts=10_000) for x in PAIR], 1_000)
+    for _ in range(199):
+        fleet.step()
+    assert fleet.explored == [[], []]
+    fleet.step()  # of 200
+    totals = np.asarray(fleet.stored.rows.reward)[:, :, :200].sum(axis=2)
+    np.testing.assert_allclose(fleet.explored, totals, rtol=1e-5)
+    assert len(np.unique(totals)) == 4
 
 
 @pytest.mark.parametrize("added", [6, 8, 13])

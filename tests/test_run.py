@@ -347,7 +347,7 @@ def never() -> gym.Env:
     [
         ({"steps": 0}, ValueError, "steps must be from 1 to"),
         ({"epsilon": -0.1}, ValueError, "epsilon must be greater than 0"),
-        ({"learning_rate": 1e-3}, TypeError, "Did you mean dual_learning_rate or "),
+        ({"learning_rate": 1e-3}, TypeError, "or policy_learning_rate or critic_learning"),
         ({"mpo": None}, TypeError, "mpo must be an Mpo, but it is None"),
     ],
 )
