@@ -69,9 +69,9 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.0
+    pessimism: float = 0.5
     widths: tuple[int, ...] = (128, 128)
-    initial_std: float = 0.5
+    initial_std: float = 0.3
     support_points: int = 101
     support_limit: float = 5.0
     mpo: Mpo = field(default_factory=Mpo)
@@ -100,6 +100,7 @@ TUTORIAL = Config(
     envs=1,
     critic="scalar",
     critics=1,
+    initial_std=0.5,
     mpo=Mpo(
         epsilon=0.1,
         epsilon_bounds=0.001,
@@ -107,6 +108,7 @@ TUTORIAL = Config(
         epsilon_cov=0.001,
         policy_learning_rate=5e-4,
         critic_learning_rate=5e-4,
+        critic_weight_decay=0.0,
         target_period=100,  # 400 environment steps at one update per 4
         settle_after=0,
     ),
