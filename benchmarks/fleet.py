@@ -71,7 +71,9 @@ class Noises(ColouredNoise):
 
     def __init__(self, configs: Sequence[Config], size: int):
         self.each = [
-            ColouredNoise(config.noise_exponent, (config.envs, size), config.seed)
+            ColouredNoise(
+                config.noise_exponent, (config.envs, size), config.seed, config.noise_spread
+            )
             for config in configs
         ]
         self.shape = sum(noise.shape[0] for noise in self.each), size
