@@ -71,9 +71,7 @@ class Noises(ColouredNoise):
 
     def __init__(self, configs: Sequence[Config], size: int):
         self.each = [
-            ColouredNoise(
-                config.noise_exponent, (config.envs, size), config.seed, config.noise_spread
-            )
+            ColouredNoise(config.noise_exponent, (config.envs, size), config.seed)
             for config in configs
         ]
         self.shape = sum(noise.shape[0] for noise in self.each), size

@@ -9,10 +9,6 @@ BLOCK = 1024  # steps of a block; blocks are independent, so nothing correlates 
 class ColouredNoise:
     """Gaussian noise of unit variance with power density f^-exponent: 0 is white, 1 pink, 2 red.
 
-    Times a factor from 1 to `spread` of every entry along the first axis, an environment, drawn
-    anew for every block of steps. Ape-X (arXiv 1803.00933) gives its actors exploration of
-    different strength; here each environment has all of it in turn.
-
     pink-noise-rl is not used: its noise is the thirty lines below, and it depends on
     Stable-Baselines3.
 
@@ -20,21 +16,15 @@ class ColouredNoise:
         exponent: Of the power density, from 0 to 2.
         shape: Of each sample; its entries are independent.
         seed: Of the generator.
-        spread: The largest factor; 1 is unit variance throughout.
     """
 
-    def __init__(self, exponent: float, shape: tuple[int, ...], seed: int, spread: float = 1.0):
+    def __init__(self, exponent: float, shape: tuple[int, ...], seed: int):
         if not 0 <= exponent <= 2:
             raise ValueError(
                 f"noise exponent must be between 0 (white) and 2 (red), but it is {exponent}. "
                 "Use 1 for pink noise."
             )
-        if not 1 <= spread < np.inf:
-            raise ValueError(
-                f"noise spread must be a finite number from 1, but it is {spread}. "
-                "Use 1 for the same noise everywhere."
-            )
-        self.exponent, self.spread = exponent, spread
+        self.exponent = exponent
         self.shape = shape
         self.rng = np.random.default_rng(seed)
         self.block = self._draw()
@@ -48,17 +38,6 @@ class ColouredNoise:
         return self.block[self.position - 1]
 
     def _draw(self) -> NDArray[np.float32]:
-        factor = self._factors().reshape(self.shape[:1] + (1,) * (len(self.shape) - 1))
-        return (factor * self._coloured()).astype(np.float32)
-
-    def _factors(self) -> NDArray[np.float64]:
-        """Draw log-uniform factors, one of each equal share of their range (stratified)."""
-        n = self.shape[0]
-        if self.spread == 1:
-            return np.ones(n)
-        return self.spread ** ((self.rng.permutation(n) + self.rng.random(n)) / n)
-
-    def _coloured(self) -> NDArray[np.floating]:
         """Shape white noise's spectrum, keeping its variance (Timmer & Koenig 1995)."""
         if self.exponent == 0:
             return self.rng.standard_normal((BLOCK, *self.shape), dtype=np.float32)
@@ -70,4 +49,4 @@ class ColouredNoise:
         # The inverse transform's variance, from the power of each frequency: all but the first and
         # last count twice.
         power = np.sum(amplitude**2) * 2 - amplitude[0] ** 2 - amplitude[-1] ** 2
-        return np.fft.irfft(shaped, n=BLOCK, axis=0) / np.sqrt(power / BLOCK)
+        return (np.fft.irfft(shaped, n=BLOCK, axis=0) / np.sqrt(power / BLOCK)).astype(np.float32)

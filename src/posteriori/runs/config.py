@@ -45,8 +45,6 @@ class Config:
         steps_per_update: Environment steps per update.
         noise_exponent: Colour of the exploration noise: 0 white, 1 pink (Eberhard et al.,
             ICLR 2023).
-        noise_spread: The noise is from 1 to this times as wide as the policy, log-uniformly: each
-            environment's factor is drawn anew every 1,024 steps. 1 is as wide as the policy.
         normalise_observations: Whether observations are centred and scaled by their running
             moments.
         scale_rewards: Whether rewards are divided by a running estimate of the return's spread.
@@ -83,7 +81,6 @@ class Config:
     learning_starts: int = 2_000
     steps_per_update: int = 1
     noise_exponent: float = 1.0
-    noise_spread: float = 2.0
     normalise_observations: bool = True
     scale_rewards: bool = True
     clip_rewards: float = 0.0
@@ -120,7 +117,6 @@ TUTORIAL = Config(
     learning_starts=5_000,
     steps_per_update=4,
     noise_exponent=0.0,
-    noise_spread=1.0,
     normalise_observations=False,
     scale_rewards=False,
     clip_rewards=1.0,
@@ -228,7 +224,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "support_points": (2, 10_001),
     "learning_starts": (0, _LARGEST),
     "noise_exponent": (0, 2),
-    "noise_spread": (1, 100),
     "clip_rewards": (0, _LARGEST),
     "env_restarts": (0, _LARGEST),
     "evaluate_every": (0, _LARGEST),

@@ -41,8 +41,7 @@ class Gathering:
     def __init__(self, config: Config, envs: VectorEnv, action_size: int, seed: int):
         num_envs, obs_size = envs.num_envs, flat_size(envs.single_observation_space)
         env_seed, noise_seed, replay_seed = np.random.SeedSequence(seed).generate_state(3)
-        shape = num_envs, action_size
-        noise = ColouredNoise(config.noise_exponent, shape, int(noise_seed), config.noise_spread)
+        noise = ColouredNoise(config.noise_exponent, (num_envs, action_size), int(noise_seed))
         self.config = config
         self.collector = Collector(envs, noise, int(env_seed))
         self.rng = np.random.default_rng(int(replay_seed))
