@@ -69,9 +69,9 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.5
+    pessimism: float = 0.25
     widths: tuple[int, ...] = (128, 128)
-    initial_std: float = 0.3
+    initial_std: float = 0.5
     support_points: int = 101
     support_limit: float = 5.0
     mpo: Mpo = field(default_factory=Mpo)
@@ -100,7 +100,6 @@ TUTORIAL = Config(
     envs=1,
     critic="scalar",
     critics=1,
-    initial_std=0.5,
     mpo=Mpo(
         epsilon=0.1,
         epsilon_bounds=0.001,
