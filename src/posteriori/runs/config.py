@@ -69,7 +69,7 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.25
+    pessimism: float = 0.0
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
     support_points: int = 101
@@ -107,7 +107,6 @@ TUTORIAL = Config(
         epsilon_cov=0.001,
         policy_learning_rate=5e-4,
         critic_learning_rate=5e-4,
-        critic_weight_decay=0.0,
         target_period=100,  # 400 environment steps at one update per 4
         settle_after=0,
     ),

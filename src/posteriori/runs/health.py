@@ -220,7 +220,7 @@ RULES = (
     ),
     Rule(
         name="critic-outside-support",
-        formula="`|value| / support_limit`, of a categorical critic",
+        formula="`|value| / support_limit`, where the critic is categorical",
         measure=_share_of_support,
         limit=0.9,
         rows=5,
@@ -242,7 +242,7 @@ RULES = (
     ),
     Rule(
         name="critic-not-fitting",
-        formula="`loss/critic / critics`, nats, of a categorical critic",
+        formula="`loss/critic / critics`, nats, where the critic is categorical",
         measure=_nats_per_critic,
         limit=1.0,
         rows=10,
