@@ -64,9 +64,9 @@ def each_task(rows: Iterable[Row]) -> Figure:
         for method, mine in grouped(own, lambda row: row.method).items():
             _curves(axes, runs(mine), lambda row: row.step, method)
         _dress(axes, task, "environment steps")
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)  # tasks may differ in their seeds
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    _legend(figure)
     return figure
 
 
