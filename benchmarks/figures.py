@@ -178,7 +178,7 @@ def _dress(axes: Axes, title: str, below: str) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    """Name what any panel shows: a method may be missing in the first."""
+    """Name once what the panels show."""
     shown: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()

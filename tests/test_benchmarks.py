@@ -631,15 +631,16 @@ def test_curves_of_methods_are_medians_over_steps_and_minutes(tmp_path: Path) ->
         assert line.get_label() == "Posteriori, 3 seeds"
 
 
-def test_the_legend_names_a_method_that_the_first_panel_lacks(tmp_path: Path) -> None:
+def test_each_task_names_its_own_methods_and_seeds(tmp_path: Path) -> None:
+    cells = [("A-v0", OURS, 0), ("B-v0", OURS, 0), ("B-v0", OURS, 1), ("B-v0", "sbx-sac", 0)]
     found = [
         row
-        for task, method in (("A-v0", OURS), ("B-v0", OURS), ("B-v0", "sbx-sac"))
-        for row in walk(tmp_path, 0, 0.0, 1.0, cell=Cell("tasks", task, method))
+        for task, method, seed in cells
+        for row in walk(tmp_path, seed, 0.0, 1.0, cell=Cell("tasks", task, method))
     ]
-    (legend,) = figures.each_task(found).legends
-    named = [text.get_text() for text in legend.get_texts()]
-    assert named == ["Posteriori, 1 seed", "SAC (SBX), 1 seed"]
+    legends = [axes.get_legend() for axes in figures.each_task(found).axes]
+    named = [[text.get_text() for text in legend.get_texts()] for legend in legends if legend]
+    assert named == [["Posteriori, 1 seed"], ["Posteriori, 2 seeds", "SAC (SBX), 1 seed"]]
 
 
 def test_the_heat_map_puts_each_cell_in_its_place(tmp_path: Path) -> None:
