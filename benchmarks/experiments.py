@@ -69,6 +69,14 @@ ABLATIONS = {
     "51 support points": ("--support-points", "51"),
     "5 actions": ("--samples", "5"),
 }
+RATES = ("--policy-learning-rate=9e-4", "--critic-learning-rate=7e-4")
+# Crossed with each other in `candidates`.
+LEARNING = {
+    "": (),
+    "decay": ("--critic-weight-decay=0.1",),
+    "fast decay": (*RATES, "--critic-weight-decay=0.043"),
+}
+PESSIMISM = {"": 0.0, "quarter pessimism": 0.25, "half pessimism": 0.5}
 TORSOS = ("no layer norm",)  # ablations by networks of `ours.py`, for which there are no flags
 
 
@@ -218,6 +226,14 @@ def ablations() -> Iterator[Cell]:
         yield Cell("ablations", WALKER, OURS, torso, steps=ABLATION_STEPS, torso=torso)
 
 
+def candidates() -> Iterator[Cell]:
+    """How critics learn, crossed with how far they are believed; ten seeds, for falls vary."""
+    for (learning, flags), (name, pessimism) in product(LEARNING.items(), PESSIMISM.items()):
+        variant = " ".join(filter(None, [learning, name]))
+        settings = (*flags, f"--pessimism={pessimism:g}")
+        yield Cell("candidates", WALKER, OURS, variant, settings=settings)
+
+
 def hardcore() -> Iterator[Cell]:
     """A long run on the hard version, with the task's own reward; as long as the best published.
 
@@ -242,6 +258,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "epsilon": (epsilon, range(2)),
     "exploration": (exploration, range(3)),
     "ablations": (ablations, range(3)),
+    "candidates": (candidates, range(10)),
     "hardcore": (hardcore, range(2)),
 }
 
