@@ -94,9 +94,9 @@ class Mpo:
     epsilon_policy: float = 0.01
     samples: int = 10
     discount: float = 0.99
-    policy_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
-    critic_weight_decay: float = 0.0
+    policy_learning_rate: float = 9e-4
+    critic_learning_rate: float = 7e-4
+    critic_weight_decay: float = 0.043
     dual_learning_rate: float = 1e-2
     max_gradient_norm: float = 40.0
     target_period: int = 100

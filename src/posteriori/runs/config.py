@@ -107,6 +107,7 @@ TUTORIAL = Config(
         epsilon_cov=0.001,
         policy_learning_rate=5e-4,
         critic_learning_rate=5e-4,
+        critic_weight_decay=0.0,
         target_period=100,  # 400 environment steps at one update per 4
         settle_after=0,
     ),
