@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import accelerator
+import candidates
 import figures
 import matplotlib as mpl
 import preference
@@ -57,6 +58,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
 }
 MODULES = {
+    "candidates": candidates,
     "speed": speed,
     "accelerator": accelerator,
     "preference": preference,

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import re
 import sys
 import time
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import candidates
 import equinox as eqx
 import figures
 import gymnasium as gym
@@ -671,3 +673,42 @@ def test_the_table_of_preferences_is_of_medians_and_ranges() -> None:
         "| none | 1 | -150 (-150 to -150) | 0.50 (0.50 to 0.50) |",
         "| 0.05 | 3 | -160 (-200 to -140) | 0.20 (0.10 to 0.30) |",
     ]
+
+
+def test_candidates_are_counted_by_seed_and_their_last_policies_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def line(seed: int, step: int, explored: list[float], **more: Any) -> dict[str, Any]:
+        named = {"variant": "decay half pessimism", "seed": seed, "step": step}
+        return {**named, "explored": explored, "sigma": [0.1, 0.3], **more}
+
+    done = [
+        line(seed, step, [100.0 * seed, 300.0], returns=[greedy], falls=seed)
+        for seed, greedy in ((0, 280.0), (1, 240.0))
+        for step in (50_000, 75_000, 100_000, 125_000)
+    ]
+    left = [
+        (line(0, 150_000, [250.0]), b""),
+        (line(1, 150_000, [150.0]), b""),
+        (line(0, 151_000, [-90.0]), pickle.dumps([310.0, 290.0])),
+        (line(1, 151_000, [-90.0]), pickle.dumps([300.0, -60.0])),
+    ]
+    out = tmp_path / "1"
+    out.mkdir()
+    (out / "about.json").write_text(json.dumps({"cpu": "some device", "commit": "0123456789ab"}))
+    (out / "rows.jsonl").write_text("".join(json.dumps(x) + "\n" for x in done))
+    (out / "left.pkl").write_bytes(pickle.dumps(left))
+    played = lambda returns: {"returns": returns, "falls": sum(x < 200 for x in returns)}  # noqa: E731
+    monkeypatch.setattr(candidates, "play", played)
+    rows.write_table(path := tmp_path / "c.csv", candidates.FIELDS, candidates.collected(tmp_path))
+    found = rows.read_table(path)
+    assert len(found) == 12
+    assert {row["sigma"] for row in found} == {"0.200"}
+    cells_ = candidates.table(found).splitlines()[2].strip("| ").split(" | ")
+    # After 100k two exploring episodes of seed 0 fall, of four, and three of seed 1.
+    assert cells_[:3] == ["decay", "half", "2"]
+    assert cells_[3:6] == ["175 (150)"] * 3
+    assert cells_[6:8] == ["115 (115)", "62.5%"]
+    assert cells_[8:10] == ["260 (240)"] * 2
+    assert cells_[10:] == ["210 (120)", "25.0%"]
+    assert candidates.origin(found) == "some device. Commit 0123456789ab."

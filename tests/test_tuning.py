@@ -66,13 +66,13 @@ def test_the_best_trial_is_the_one_whose_seeds_score_highest_on_average(fake: St
     lines: list[str] = []
     tuned = fake(trials=4, seeds=3, told=lines.append)
     assert [trial["state"] for trial in tuned.trials] == ["complete"] * 4
-    assert rate(tuned.trials[0]) == 3e-4  # the default is tried first
+    assert rate(tuned.trials[0]) == 9e-4  # the default is tried first
     for trial in tuned.trials:
         first, second, third = trial["scores"]  # one more for each seed, as the worker has it
         assert (second, third) == (first + 1, first + 2)
         assert trial["score"] == pytest.approx(second)
     assert tuned.best and rate(tuned.best) == max(map(rate, tuned.trials))
-    assert lines[0] == "trial 0: begins, policy_learning_rate 0.0003"
+    assert lines[0] == "trial 0: begins, policy_learning_rate 0.0009"
     assert len(lines) == 8  # each begins, and ends
     assert record.read(tuned.study) == tuned
     # Curves: the mean over seeds at each tenth, whatever the exact steps were.

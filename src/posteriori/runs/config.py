@@ -69,7 +69,7 @@ class Config:
     policy: Literal["auto", "diagonal", "full", "categorical"] = "auto"
     critic: Literal["categorical", "scalar"] = "categorical"
     critics: int = 2
-    pessimism: float = 0.0
+    pessimism: float = 0.25
     widths: tuple[int, ...] = (128, 128)
     initial_std: float = 0.5
     support_points: int = 101
@@ -100,6 +100,7 @@ TUTORIAL = Config(
     envs=1,
     critic="scalar",
     critics=1,
+    pessimism=0.0,
     mpo=Mpo(
         epsilon=0.1,
         epsilon_bounds=0.001,
