@@ -14,19 +14,19 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
-from experiments import WALKER, candidates
-from protocol import FINAL_EPISODES, Ends, read
+import sweep
+from experiments import LEARNING, PESSIMISM, WALKER, candidate
+from protocol import FINAL_EPISODES, read
 from rows import RESULTS, read_table, write_table
-from sweep import LEFT
+from tables import markdown
 
 from posteriori.experience.envs import make_vector
 from posteriori.models.actor import Actor
-from posteriori.runs.evaluate import run_episodes
-from posteriori.runs.policy import GreedyPolicy
 
 FILE = RESULTS / "candidates.csv"
 FIELDS = ("variant", "seed", "step", "explored", "greedy", "falls", "sigma", "device", "commit")
@@ -55,7 +55,8 @@ def collected(out: Path) -> Iterator[Row]:
     for folder in sorted(path.parent for path in out.glob("*/about.json")):
         about = json.loads((folder / "about.json").read_text())
         said = {"device": about["cpu"], "commit": about["commit"]}
-        left = pickle.loads((folder / LEFT).read_bytes()) if (folder / LEFT).exists() else []
+        waiting = folder / sweep.LEFT
+        left = pickle.loads(waiting.read_bytes()) if waiting.exists() else []
         lines = [*read(folder / "rows.jsonl"), *(line for line, _ in left)]
         last = max(line["step"] for line in lines)
         for line, actor in left:
@@ -67,12 +68,8 @@ def collected(out: Path) -> Iterator[Row]:
 
 def play(actor: Actor) -> Row:
     """Return 100 greedy episodes' returns and falls."""
-    envs = Ends(make_vector(WALKER, num_envs=FINAL_EPISODES // 2, seed=1, backend="envpool"))
-    policy = GreedyPolicy(actor)
-    result = run_episodes(policy, envs, env=WALKER, episodes=FINAL_EPISODES, seed=SEED)
-    falls = envs.falls(FINAL_EPISODES)
-    envs.close()
-    return {"returns": result.returns, "falls": falls}
+    envs = make_vector(WALKER, num_envs=FINAL_EPISODES // 2, seed=1, backend="envpool")
+    return sweep.play(WALKER, actor, envs, FINAL_EPISODES, SEED)
 
 
 def row(line: Row) -> Row:
@@ -82,7 +79,7 @@ def row(line: Row) -> Row:
         "explored": " ".join(f"{x:.0f}" for x in line["explored"]),
         "greedy": " ".join(f"{x:.0f}" for x in line.get("returns", ())),
         "falls": line.get("falls", ""),
-        "sigma": f"{np.mean(line['sigma']):.3f}",
+        "sigma": f"{mean(line['sigma']):.3f}",
     }
 
 
@@ -92,21 +89,13 @@ def table(found: Sequence[Row]) -> str:
     head += [f"exploring, {low}k to {high}k" for low, high in SPANS]
     head += [f"falls, {SPANS[-1][0]}k to {SPANS[-1][1]}k"]
     head += [f"greedy, {step}k" for step in GREEDY] + ["greedy, at the end", "falls"]
-    lines = [head, ["---"] * len(head)]
-    for cell in candidates():
-        own = [row for row in found if row["variant"] == cell.variant]
+    lines = []
+    for learning, pessimism in product(LEARNING, PESSIMISM):
+        own = [row for row in found if row["variant"] == candidate(learning, pessimism)]
         if own:
-            lines.append([*described(cell.variant), *numbers(by_seed(own))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def described(variant: str) -> tuple[str, str]:
-    """Return how a variant's critics learn, and how far they are believed."""
-    for name in ("quarter", "half"):
-        learning, found, _ = variant.partition(f" {name} pessimism")
-        if found:
-            return learning, name
-    return variant, "none"
+            name = pessimism.removesuffix(" pessimism") or "none"
+            lines.append([learning, name, *numbers(by_seed(own))])
+    return markdown(head, lines)
 
 
 def numbers(seeds: Sequence[Sequence[Row]]) -> list[str]:
@@ -144,14 +133,9 @@ def at(own: Sequence[Row], step: int) -> tuple[list[float], int]:
     return [float(x) for x in found["greedy"].split()], int(found["falls"])
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the mean."""
-    return float(np.mean(values))
-
-
 def fallen(returns: Sequence[float]) -> float:
     """Return the share of episodes that ended in a fall."""
-    return float(np.mean(np.asarray(returns) < UPRIGHT))
+    return mean(x < UPRIGHT for x in returns)
 
 
 def spread(values: Sequence[float]) -> str:

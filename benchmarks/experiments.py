@@ -234,8 +234,13 @@ def candidates() -> Iterator[Cell]:
     for (learning, values), (name, pessimism) in product(LEARNING.items(), PESSIMISM.items()):
         flags = [f"--{k}={v:g}" for k, v in zip(RATES, values, strict=True)]
         settings = (*flags, f"--pessimism={pessimism:g}")
-        variant = f"{learning} {name}".strip()
+        variant = candidate(learning, name)
         yield Cell("candidates", WALKER, OURS, variant, steps=175_000, settings=settings)
+
+
+def candidate(learning: str, pessimism: str) -> str:
+    """Name a variant of `candidates`."""
+    return f"{learning} {pessimism}".strip()
 
 
 def hardcore() -> Iterator[Cell]:

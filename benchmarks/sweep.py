@@ -36,6 +36,7 @@ import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
 from fleet import Fleet, common
+from gymnasium.vector import VectorEnv
 from jobs import interruptible
 from protocol import EPISODES, FALLING, Ends, read, versions
 
@@ -232,13 +233,18 @@ def finish(task: str, out: Path, workers: int) -> None:
 
 def examine(task: str, pickled: bytes) -> Line:
     """Evaluate an actor of `Examiners`, in one of its processes."""
-    envs = Ends(make_reference(task, num_envs=PARALLEL))
-    policy = GreedyPolicy(pickle.loads(pickled))
+    envs = make_reference(task, num_envs=PARALLEL)
+    return play(task, pickle.loads(pickled), envs, EPISODES, EVALUATION_SEED)
+
+
+def play(task: str, actor: Actor, envs: VectorEnv, episodes: int, seed: int) -> Line:
+    """Return greedy episodes' returns and falls, and close the environments."""
+    ends = Ends(envs)
     try:
-        result = run_episodes(policy, envs, env=task, episodes=EPISODES, seed=EVALUATION_SEED)
+        result = run_episodes(GreedyPolicy(actor), ends, env=task, episodes=episodes, seed=seed)
     finally:
-        envs.close()
-    falls = envs.falls(EPISODES) if task in FALLING else None
+        ends.close()
+    falls = ends.falls(episodes) if task in FALLING else None
     return {"returns": [round(x, 2) for x in result.returns], "falls": falls}
 
 

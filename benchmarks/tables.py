@@ -50,7 +50,7 @@ def per_seed(rows: Iterable[Row]) -> str:
             ]
         )
     lines.append(_medians(found))
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def per_seed_on_the_way(rows: Sequence[Row]) -> str:
@@ -106,7 +106,7 @@ def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
                 _tenths(min(worst, default=None)),
             ]
         )
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def _passed(
@@ -143,7 +143,7 @@ def per_task(rows: Iterable[Row]) -> str:
     lines.append(
         ["all, normalised", *(_with_interval(_matrix(scores, m, units), 2) for m in methods), "0"]
     )
-    return _markdown(["task", *map(label, methods), "random"], lines)
+    return markdown(["task", *map(label, methods), "random"], lines)
 
 
 def by_task(rows: Iterable[Row]) -> str:
@@ -157,7 +157,7 @@ def by_task(rows: Iterable[Row]) -> str:
             for task, mine in grouped(own, lambda row: row.task).items()
         }
         lines.append([variant, *(_with_interval(scores.get(task), 1) for task in tasks)])
-    return _markdown(["variant", *tasks], lines)
+    return markdown(["variant", *tasks], lines)
 
 
 def origin(rows: Sequence[Row]) -> str:
@@ -232,6 +232,7 @@ def _tenths(value: float | None) -> str:
     return NONE if value is None or math.isnan(value) else f"{value:,.1f}"
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Write a table."""
     rule = ["---"] * len(head)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *lines])
