@@ -80,6 +80,7 @@ LEARNING = {
 }
 RATES = ("policy-learning-rate", "critic-learning-rate", "critic-weight-decay")
 PESSIMISM = {"": 0.0, "quarter pessimism": 0.25, "half pessimism": 0.5}
+HORIZONS = (0.995, 0.9975)  # beside the default's discount
 TORSOS = ("no layer norm",)  # ablations by networks of `ours.py`, for which there are no flags
 
 
@@ -238,6 +239,15 @@ def candidates() -> Iterator[Cell]:
         yield Cell("candidates", WALKER, OURS, variant, steps=175_000, settings=settings)
 
 
+def discounts() -> Iterator[Cell]:
+    """Longer horizons; and no pessimism once more, of which `candidates` is less sure."""
+    changes = [("", ())]
+    changes += [(f"discount {x:g}", ("--discount", f"{x:g}")) for x in HORIZONS]
+    changes += [("no pessimism", ("--pessimism", "0"))]
+    for variant, flags in changes:
+        yield Cell("discounts", WALKER, OURS, variant, steps=300_000, settings=flags)
+
+
 def candidate(learning: str, pessimism: str) -> str:
     """Name a variant of `candidates`."""
     return f"{learning} {pessimism}".strip()
@@ -266,6 +276,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "exploration": (exploration, range(3)),
     "ablations": (ablations, range(3)),
     "candidates": (candidates, range(12)),
+    "discounts": (discounts, range(12, 24)),  # other seeds than the default was chosen by
     "hardcore": (hardcore, range(2)),
 }
 

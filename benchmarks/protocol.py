@@ -174,13 +174,21 @@ def record(folder: Path, cell: Cell, packages: tuple[str, ...]) -> None:
         packages: Whose versions matter.
     """
     about = {
-        "cpu": provenance()["hardware"]["cpu"],
+        "cpu": processor("jax" in packages),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(packages),
         "settings": cell.described,
         "cell": cell.to_json(),
     }
     (folder / "record.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def processor(accelerated: bool) -> str:
+    """Return the processor's name, with the accelerator's where that is used."""
+    hardware = provenance()["hardware"]
+    devices = [name.partition(": ") for name in hardware["devices"]] if accelerated else []
+    kinds = dict.fromkeys(kind for platform, _, kind in devices if platform != "cpu")
+    return ", ".join([hardware["cpu"], *kinds])
 
 
 def versions(packages: Iterable[str]) -> str:
