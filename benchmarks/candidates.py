@@ -1,8 +1,8 @@
-"""How the default's learning rates, weight decay and pessimism were chosen, by 12 seeds of each.
+"""What a sweep over many seeds says of a setting: the tables of `candidates` and `discounts`.
 
     python benchmarks/sweep.py candidates --evaluate-every 25000 --minutes 9 --out runs/candidates
-    python benchmarks/candidates.py runs/candidates    what it left, into results/candidates.csv
-    python benchmarks/candidates.py                    only the table
+    python benchmarks/candidates.py candidates runs/candidates    what it left, into results/
+    python benchmarks/candidates.py candidates                    only the table
 
 Exploring episodes cost nothing to count, so that they tell falls apart where 20 greedy ones cannot.
 Last policies that the sweep had no time to evaluate play 100 greedy episodes in EnvPool, which is
@@ -14,13 +14,13 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import sweep
-from experiments import LEARNING, PESSIMISM, WALKER, candidate
+from experiments import EXPERIMENTS, WALKER
 from protocol import FINAL_EPISODES, read
 from rows import RESULTS, read_table, write_table
 from tables import markdown
@@ -28,13 +28,73 @@ from tables import markdown
 from posteriori.experience.envs import make_vector
 from posteriori.models.actor import Actor
 
-FILE = RESULTS / "candidates.csv"
 FIELDS = ("variant", "seed", "step", "explored", "greedy", "falls", "sigma", "device", "commit")
 UPRIGHT = 200  # whoever falls returns less
-SPANS = ((25, 50), (50, 75), (75, 100), (100, 175))  # thousands of steps
-GREEDY = (50, 75)  # at which all were evaluated before the machine was given back
 SEED = 12345
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An experiment's table.
+
+    Args:
+        experiment: Its name.
+        spans: In which exploring episodes are averaged, and in the last of which their falls are
+            counted; thousands of steps.
+        greedy: When all policies were evaluated; thousands of steps.
+    """
+
+    experiment: str
+    spans: tuple[tuple[int, int], ...]
+    greedy: tuple[int, ...]
+
+    @property
+    def file(self) -> Path:
+        """Of its rows."""
+        return RESULTS / f"{self.experiment}.csv"
+
+    def table(self, found: Sequence[Row]) -> str:
+        """Return a line a setting: means over seeds and, in brackets, the lowest seed."""
+        head = ["variant", "seeds", *(f"exploring, {low}k to {high}k" for low, high in self.spans)]
+        low, high = self.spans[-1]
+        head += [f"upright, {low}k to {high}k", f"falls, {low}k to {high}k"]
+        head += [f"greedy, {step}k" for step in self.greedy] + ["greedy, at the end", "falls"]
+        make, _ = EXPERIMENTS[self.experiment]
+        lines = []
+        for variant in dict.fromkeys(cell.variant for cell in make()):
+            own = [row for row in found if row["variant"] == variant]
+            if own:
+                lines.append([variant or "the default", *self._numbers(by_seed(own))])
+        return markdown(head, lines)
+
+    def _numbers(self, seeds: Sequence[Sequence[Row]]) -> list[str]:
+        def over(share: Callable[[list[float]], float], low: int, high: int) -> list[float]:
+            return [share(explored(own, low, high)) for own in seeds]
+
+        steps = [max(int(row["step"]) for row in own) for own in seeds]
+        ends = [at(own, step) for own, step in zip(seeds, steps, strict=True)]
+        return [
+            str(len(seeds)),
+            *(spread(over(mean, low, high)) for low, high in self.spans),
+            spread(over(upright, *self.spans[-1])),
+            f"{100 * mean(over(fallen, *self.spans[-1])):.1f}%",
+            *(spread([mean(at(own, 1000 * step)[0]) for own in seeds]) for step in self.greedy),
+            spread([mean(returns) for returns, _ in ends]),
+            f"{100 * sum(f for _, f in ends) / sum(len(r) for r, _ in ends):.1f}%",
+        ]
+
+    @staticmethod
+    def origin(found: Sequence[Row]) -> str:
+        """Return where the rows come from."""
+        devices, commits = ({row[name] for row in found} for name in ("device", "commit"))
+        return f"{', '.join(sorted(devices))}. Commit {', '.join(sorted(commits))}."
+
+
+COMPARISONS = {
+    "candidates": Comparison("candidates", ((25, 50), (50, 75), (75, 100), (100, 175)), (50, 75)),
+    "discounts": Comparison("discounts", ((25, 50), (50, 100), (100, 150), (150, 250)), (50, 100)),
+}
 
 
 def main() -> int:
@@ -42,11 +102,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("experiment", choices=COMPARISONS)
     parser.add_argument("out", type=Path, nargs="?", help="the sweep's folder")
     args = parser.parse_args()
+    comparison = COMPARISONS[args.experiment]
     if args.out is not None:
-        write_table(FILE, FIELDS, collected(args.out))
-    print(table(read_table(FILE)))
+        write_table(comparison.file, FIELDS, collected(args.out))
+    print(comparison.table(read_table(comparison.file)))
     return 0
 
 
@@ -83,39 +145,6 @@ def row(line: Row) -> Row:
     }
 
 
-def table(found: Sequence[Row]) -> str:
-    """Return a line a setting: means over seeds and, in brackets, the lowest seed."""
-    head = ["critics", "pessimism", "seeds"]
-    head += [f"exploring, {low}k to {high}k" for low, high in SPANS]
-    head += [f"falls, {SPANS[-1][0]}k to {SPANS[-1][1]}k"]
-    head += [f"greedy, {step}k" for step in GREEDY] + ["greedy, at the end", "falls"]
-    lines = []
-    for learning, pessimism in product(LEARNING, PESSIMISM):
-        own = [row for row in found if row["variant"] == candidate(learning, pessimism)]
-        if own:
-            name = pessimism.removesuffix(" pessimism") or "none"
-            lines.append([learning, name, *numbers(by_seed(own))])
-    return markdown(head, lines)
-
-
-def numbers(seeds: Sequence[Sequence[Row]]) -> list[str]:
-    """Return a line's numbers."""
-
-    def over(share: Callable[[list[float]], float], low: int, high: int) -> list[float]:
-        return [share(explored(own, low, high)) for own in seeds]
-
-    steps = [max(int(row["step"]) for row in own) for own in seeds]
-    ends = [at(own, step) for own, step in zip(seeds, steps, strict=True)]
-    return [
-        str(len(seeds)),
-        *(spread(over(mean, low, high)) for low, high in SPANS),
-        f"{100 * mean(over(fallen, *SPANS[-1])):.1f}%",
-        *(spread([mean(at(own, 1000 * step)[0]) for own in seeds]) for step in GREEDY),
-        spread([mean(returns) for returns, _ in ends]),
-        f"{100 * sum(f for _, f in ends) / sum(len(r) for r, _ in ends):.1f}%",
-    ]
-
-
 def by_seed(own: Sequence[Row]) -> list[list[Row]]:
     """Split rows by their seed."""
     return [[r for r in own if r["seed"] == seed] for seed in sorted({r["seed"] for r in own})]
@@ -138,15 +167,14 @@ def fallen(returns: Sequence[float]) -> float:
     return mean(x < UPRIGHT for x in returns)
 
 
+def upright(returns: Sequence[float]) -> float:
+    """Return the mean of the episodes that did not end in a fall."""
+    return mean(x for x in returns if x >= UPRIGHT)
+
+
 def spread(values: Sequence[float]) -> str:
     """Return the mean over seeds and the lowest."""
     return f"{mean(values):.0f} ({min(values):.0f})"
-
-
-def origin(found: Sequence[Row]) -> str:
-    """Return where the rows come from."""
-    devices, commits = ({row[name] for row in found} for name in ("device", "commit"))
-    return f"{', '.join(sorted(devices))}. Commit {', '.join(sorted(commits))}."
 
 
 if __name__ == "__main__":

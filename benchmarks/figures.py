@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from rows import Row
-from scores import THRESHOLDS, band, curve, final, grouped, minutes, runs
+from scores import THRESHOLDS, band, curve, final, grouped, minutes, runs, whole
 
 from posteriori import PRESETS
 from posteriori.runs.plot import COLOURS, FAINT, INK
@@ -55,14 +55,14 @@ def compared(rows: Iterable[Row], thresholds: Sequence[float] = THRESHOLDS) -> F
 
 
 def each_task(rows: Iterable[Row]) -> Figure:
-    """Learning curves of methods, a panel a task."""
+    """Learning curves of methods, a panel a task; of stopped runs where no other is."""
     rows = [row for row in rows if row.method != RANDOM]
     tasks = grouped(rows, lambda row: row.task)
     figure = Figure(figsize=(10, 3.6 * math.ceil(len(tasks) / 2)), layout="constrained")
     panels = figure.subplots(math.ceil(len(tasks) / 2), 2, squeeze=False).ravel()
     for axes, (task, own) in zip(panels, tasks.items(), strict=False):
         for method, mine in grouped(own, lambda row: row.method).items():
-            _curves(axes, runs(mine), lambda row: row.step, method)
+            _curves(axes, runs(whole(mine) or mine), lambda row: row.step, method)
         _dress(axes, task, "environment steps")
         axes.legend(frameon=False, fontsize=8, labelcolor=INK)  # tasks may differ in their seeds
     for axes in panels[len(tasks) :]:

@@ -12,20 +12,19 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import accelerator
-import candidates
 import figures
 import matplotlib as mpl
 import preference
 import rows
 import speed
 import tables
+from candidates import COMPARISONS
 from experiments import EXPERIMENTS, cells
 from matplotlib.figure import Figure
 from rows import Row
-from scores import runs, to_milestone
+from scores import to_milestone, whole
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -40,6 +39,7 @@ def at_milestone(make: Callable) -> Callable:
     return lambda found: make(to_milestone(found))
 
 
+STOPPED = ("tasks",)  # experiments of which all runs count, as far as they got
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
@@ -51,18 +51,13 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
         (at_milestone(tables.per_method),),
         {"peers": at_milestone(figures.compared)},
     ),
-    "tasks": (("tasks",), (tables.per_task,), {"tasks": figures.each_task}),
+    "tasks": (("tasks",), (tables.per_task, tables.per_task_early), {"tasks": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("exploration",), (tables.by_task,), {}),
     "ablations": (("ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
 }
-MODULES = {
-    "candidates": candidates,
-    "speed": speed,
-    "accelerator": accelerator,
-    "preference": preference,
-}  # scripts with rows of their own
+MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows
 
 
 def main() -> int:
@@ -75,22 +70,22 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=PAGE, help="to write into")
     parser.add_argument("--figures", type=Path, default=FIGURES, help="folder of the figures")
     args = parser.parse_args()
-    found = {name: ordered(name, whole(rows.load(name, args.results))) for name in EXPERIMENTS}
+    found = {name: ordered(name, kept(name, rows.load(name, args.results))) for name in EXPERIMENTS}
     if args.print:
         for name in SECTIONS:
             print(f"## {name}\n\n{section(name, found, None)}\n")
-        for name, module in MODULES.items():
-            print(f"## {name}\n\n{own_section(module, args.results)}\n")
+        for name, text in own_sections(args.results).items():
+            print(f"## {name}\n\n{text}\n")
         return 0
     made = {name: section(name, found, args.figures) for name in SECTIONS}
-    made |= {name: own_section(module, args.results) for name, module in MODULES.items()}
+    made |= own_sections(args.results)
     args.page.write_text(filled(args.page.read_text(), made))
     return 0
 
 
-def whole(found: Sequence[Row]) -> list[Row]:
-    """Return the rows of the runs that have come to their end."""
-    return [row for run in runs(found) if any(r.final for r in run) for row in run]
+def kept(experiment: str, found: list[Row]) -> list[Row]:
+    """Return the rows of the runs that ended, or all where runs that were stopped count as well."""
+    return found if experiment in STOPPED else whole(found)
 
 
 def ordered(experiment: str, found: list[Row]) -> list[Row]:
@@ -125,13 +120,17 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
     return "\n\n".join(parts)
 
 
-def own_section(module: ModuleType, results: Path) -> str:
-    """Make the section of a script that keeps rows of its own, of its last measurement."""
-    command = f"`python benchmarks/{module.FILE.stem}.py`"
-    found = rows.read_table(results / module.FILE.name)
-    if not found:
-        return f"Not measured yet: {command}."
-    return f"{module.table(found)}\n\n{command}. {module.origin(found)}"
+def own_sections(results: Path) -> dict[str, str]:
+    """Make the sections of the scripts that keep rows of their own, of the last measurement."""
+    scripts = [(name, f"{name}.py", module, module.FILE) for name, module in MODULES.items()]
+    scripts += [(name, f"candidates.py {name}", x, x.file) for name, x in COMPARISONS.items()]
+    made = {}
+    for name, arguments, script, file in scripts:
+        command, found = f"`python benchmarks/{arguments}`", rows.read_table(results / file.name)
+        made[name] = f"Not measured yet: {command}."
+        if found:
+            made[name] = f"{script.table(found)}\n\n{command}. {script.origin(found)}"
+    return made
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -56,6 +56,26 @@ def to_milestone(rows: Iterable[Row]) -> list[Row]:
     return cut
 
 
+def to_step(rows: Iterable[Row], step: int) -> list[Row]:
+    """Return runs as if they had ended at the first evaluation from a step on; who has none, not.
+
+    Args:
+        rows: Of runs that may have been stopped.
+        step: Environment steps.
+    """
+    cut = []
+    for run in runs(rows):
+        end = next((row for row in run if row.step >= step and not row.final), None)
+        if end is not None:
+            cut += [*(row for row in run if row.step < step), replace(end, final=True)]
+    return cut
+
+
+def whole(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of the runs that have come to their end."""
+    return [row for run in runs(rows) if any(r.final for r in run) for row in run]
+
+
 def first_pass(run: Sequence[Row], threshold: float) -> Row | None:
     """Return the first evaluation on the way whose mean reached a threshold."""
     return next((row for row in run if not row.final and row.mean >= threshold), None)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from experiments import OURS, RANDOM, label
+from experiments import EARLY, EARLY_STEP, OURS, RANDOM, label
 from rows import Row
 from scores import (
     LEARNT,
@@ -20,6 +20,8 @@ from scores import (
     normalised,
     runs,
     to_milestone,
+    to_step,
+    whole,
     worst_after,
 )
 
@@ -127,7 +129,7 @@ def per_task(rows: Iterable[Row]) -> str:
     The last line is in scores in which the random policy has 0 and the task's best method 1, over
     the seeds that every task has.
     """
-    ends = [final(run) for run in runs(rows)]
+    ends = [final(run) for run in runs(whole(rows))]
     tasks = list(grouped(ends, lambda row: row.task))
     methods = [m for m in grouped(ends, lambda row: row.method) if m != RANDOM]
     methods.sort(key=lambda m: m != OURS)
@@ -144,6 +146,18 @@ def per_task(rows: Iterable[Row]) -> str:
         ["all, normalised", *(_with_interval(_matrix(scores, m, units), 2) for m in methods), "0"]
     )
     return markdown(["task", *map(label, methods), "random"], lines)
+
+
+def per_task_early(rows: Iterable[Row]) -> str:
+    """The same at an evaluation on the way, where also runs that were stopped later have one."""
+    early = to_step((row for row in rows if row.task in EARLY), EARLY_STEP)
+    scores = {
+        key: np.array([row.mean for row in own if row.final])
+        for key, own in grouped(early, lambda row: (row.task, row.method)).items()
+    }
+    methods = list(dict.fromkeys(method for _, method in scores))
+    lines = [[task, *(_of_seeds(scores.get((task, m))) for m in methods)] for task in EARLY]
+    return markdown([f"task, {EARLY_STEP:,} steps", *map(label, methods)], lines)
 
 
 def by_task(rows: Iterable[Row]) -> str:
@@ -207,6 +221,11 @@ def _with_interval(scores: np.ndarray | None, digits: int) -> str:
         return f"{middle_} (one seed)"
     low, high = interval(scores if scores.ndim == 2 else scores[:, None])
     return f"{middle_} [{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def _of_seeds(scores: np.ndarray | None) -> str:
+    text = _with_interval(scores, 0)
+    return text if scores is None or len(scores) < 2 else f"{text} of {len(scores)}"
 
 
 def _random(scores: dict[tuple[str, str], np.ndarray], task: str) -> str:

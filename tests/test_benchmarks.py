@@ -562,6 +562,39 @@ def test_scores_of_tasks_are_in_units_of_chance_and_the_best(
     ]
 
 
+def test_runs_that_were_stopped_count_as_far_as_they_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "interval", lambda x: (float(x.min()), float(x.max())))
+    monkeypatch.setattr(tables, "EARLY", ("A-v0",))
+    monkeypatch.setattr(tables, "EARLY_STEP", 100)
+    ours, peer = Cell("tasks", "A-v0", OURS), Cell("tasks", "A-v0", "sbx-tqc")
+    ended = walk(tmp_path, 0, 10.0, 20.0, 30.0, 40.0, cell=ours)
+    stopped = [
+        row
+        for seed, mean, last in ((0, 7.0, 120), (1, 9.0, 120), (2, 11.0, 90))
+        for row in written(tmp_path, replace(peer, seed=seed), evaluated(last, mean))
+    ]
+    found = [*ended, *stopped, *walk(tmp_path, 0, 1.0, 1.0, cell=replace(ours, task="B-v0"))]
+    assert scores.whole(found) == [*ended, *found[-2:]]
+    cut = scores.runs(scores.to_step(ended, 100))
+    assert [[(row.step, row.final) for row in run] for run in cut] == [[(60, False), (120, True)]]
+    assert tables.per_task_early(found).splitlines() == [
+        "| task, 100 steps | Posteriori | TQC (SBX) |",
+        "| --- | --- | --- |",
+        "| A-v0 | 20 (one seed) | 8 [7, 9] of 2 |",
+    ]
+    assert "TQC" not in tables.per_task(found)
+    legend = figures.each_task(found).axes[0].get_legend()
+    assert legend is not None
+    assert [x.get_text() for x in legend.get_texts()] == [
+        "Posteriori, 1 seed",
+        "TQC (SBX), 3 seeds",
+    ]
+    assert report.kept("tasks", found) == found
+    assert report.kept("walker", found) == scores.whole(found)
+
+
 def test_the_table_of_speeds_is_of_medians_and_ratios() -> None:
     found = [
         {"method": m, "steps_per_second": s, "updates_per_second": u}
@@ -598,7 +631,8 @@ def test_a_section_must_have_a_place() -> None:
 
 
 def test_the_page_has_a_place_for_every_section() -> None:
-    report.filled(report.PAGE.read_text(), dict.fromkeys([*report.SECTIONS, *report.MODULES], ""))
+    names = [*report.SECTIONS, *report.MODULES, *report.COMPARISONS]
+    report.filled(report.PAGE.read_text(), dict.fromkeys(names, ""))
 
 
 def test_the_report_is_of_the_runs_that_ended(
@@ -607,7 +641,7 @@ def test_the_report_is_of_the_runs_that_ended(
     walk(tmp_path, 0, 255, 305, 290, 310)
     written(tmp_path, Cell("walker", WALKER, OURS, seed=1), evaluated(60, 1.0))
     page = tmp_path / "page.md"
-    names = [*report.SECTIONS, *report.MODULES]
+    names = [*report.SECTIONS, *report.MODULES, *report.COMPARISONS]
     page.write_text("".join(f"<!-- report: {n} -->\n<!-- end of {n} -->\n" for n in names))
     words = ["--results", str(tmp_path), "--page", str(page), "--figures", str(tmp_path / "f")]
     monkeypatch.setattr(sys, "argv", ["report.py", *words])
@@ -704,11 +738,12 @@ def test_candidates_are_counted_by_seed_and_their_last_policies_play(
     found = rows.read_table(path)
     assert len(found) == 12
     assert {row["sigma"] for row in found} == {"0.200"}
-    cells_ = candidates.table(found).splitlines()[2].strip("| ").split(" | ")
-    # After 100k two exploring episodes of seed 0 fall, of four, and three of seed 1.
-    assert cells_[:3] == ["decay", "half", "2"]
-    assert cells_[3:6] == ["175 (150)"] * 3
-    assert cells_[6:8] == ["115 (115)", "62.5%"]
+    comparison = candidates.COMPARISONS["candidates"]
+    cells_ = comparison.table(found).splitlines()[2].strip("| ").split(" | ")
+    assert cells_[:2] == ["decay half pessimism", "2"]
+    # After 100k: 0, 300, 250 and -90 of seed 0, and 100, 300, 150 and -90 of seed 1.
+    assert cells_[2:6] == ["175 (150)"] * 3 + ["115 (115)"]
+    assert cells_[6:8] == ["288 (275)", "62.5%"]
     assert cells_[8:10] == ["260 (240)"] * 2
     assert cells_[10:] == ["210 (120)", "25.0%"]
-    assert candidates.origin(found) == "some device. Commit 0123456789ab."
+    assert comparison.origin(found) == "some device. Commit 0123456789ab."
