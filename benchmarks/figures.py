@@ -75,7 +75,9 @@ def seeds(rows: Iterable[Row]) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     for look, run in zip(_looks(), runs(rows), strict=False):
-        name = f"{run[0].variant} seed {run[0].seed}, {final(run).mean:.1f} at the end".strip()
+        last = run[-1]
+        end = f"{last.mean:.1f} at the end" if last.final else f"stopped at {last.step:,}"
+        name = f"{last.variant} seed {last.seed}, {end}".strip()
         axes.plot(*curve(run, lambda row: row.step), lw=1.4, label=name, **look)
     _dress(axes, "Return of greedy episodes", "environment steps")
     axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=INK)

@@ -39,7 +39,7 @@ def at_milestone(make: Callable) -> Callable:
     return lambda found: make(to_milestone(found))
 
 
-STOPPED = ("tasks",)  # experiments of which all runs count, as far as they got
+STOPPED = ("tasks", "long")  # experiments of which all runs count, as far as they got
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
@@ -115,7 +115,7 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
         for file, make in draw.items():
             save(make(own), folder / f"{file}.svg")
             parts.append(f"![{name}](figures/{file}.svg)")
-    parts += [make(own) for make in make_tables]
+    parts += filter(None, (make(own) for make in make_tables))
     parts.append(f"{command}. {tables.origin(own)}")
     return "\n\n".join(parts)
 

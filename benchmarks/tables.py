@@ -29,8 +29,13 @@ NONE = "-"
 
 
 def per_seed(rows: Iterable[Row]) -> str:
-    """A line a seed, and the medians: what the last policy reaches, and when it first did."""
-    found = runs(rows)
+    """A line a seed, and the medians: what the last policy reaches, and when it first did.
+
+    Nothing if no run has come to its end.
+    """
+    found = runs(whole(rows))
+    if not found:
+        return ""
     head = ["seed", "final, 100 episodes", "its worst", "falls"]
     head += [f"first ≥ {t}" for t in THRESHOLDS]
     head += [f"worst after {LEARNT}", f"minutes to {THRESHOLDS[-1]}", "steps", "minutes"]

@@ -591,6 +591,12 @@ def test_runs_that_were_stopped_count_as_far_as_they_got(
         "Posteriori, 1 seed",
         "TQC (SBX), 3 seeds",
     ]
+    assert tables.per_seed(stopped) == ""
+    lines = figures.seeds([*ended, *stopped[:1]]).axes[0].get_lines()
+    assert [line.get_label() for line in lines] == [
+        "seed 0, 40.0 at the end",
+        "seed 0, stopped at 120",
+    ]
     assert report.kept("tasks", found) == found
     assert report.kept("walker", found) == scores.whole(found)
 
