@@ -70,5 +70,6 @@ def fail(fault: str, answer: tuple) -> tuple:
         "complex": (obs + 1j, *rest),
         "four values": answer[:4],
         "no reward": (obs, None, *rest[1:]),
+        "rewards": (obs, np.zeros(2), *rest[1:]),
         "flags": (obs, rest[0], np.array([True, False]), *rest[2:]),
     }[fault]

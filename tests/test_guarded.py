@@ -26,6 +26,7 @@ TOLD = {
     "complex": r"ValueError: an observation must fit Box\(.*\), but complex64\[3\] was given",
     "four values": r"ValueError: not enough values to unpack \(expected 5, got 4\)",
     "no reward": r"TypeError: float\(\) argument must be .* not 'NoneType'",
+    "rewards": r"ValueError: a reward must be one number, but an array \[2\] was given",
     "flags": r"ValueError: The truth value of an array .* ambiguous.*",
     "hang": r"TimeoutError: no answer in 2 s \(env_timeout\)",
     "kill": r"WorkerFailed: its process was killed \(SIGKILL\)",
@@ -41,6 +42,7 @@ INSIDE = [
     "complex",
     "four values",
     "no reward",
+    "rewards",
 ]
 CASES = [("gymnasium", fault) for fault in [*INSIDE, "flags"]] + [
     ("subprocess", fault)
@@ -164,6 +166,29 @@ class Momentary(Counting):
         """Count to one."""
         obs, reward, *_ = super().step(action)
         return obs, reward, True, False, {}
+
+
+class Boxed(Counting):
+    """Gives its reward in an array of one, as many environments do that compute with arrays."""
+
+    def step(self, action: NDArray) -> tuple:
+        """Count on."""
+        obs, reward, *rest = super().step(action)
+        return obs, np.array([reward]), *rest
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "subprocess"])
+def test_a_reward_may_come_in_an_array_of_one(backend: Any) -> None:
+    rewards = []
+    for env in (Counting, Boxed):
+        envs = make_vector(env, num_envs=2, seed=0, backend=backend)
+        try:
+            envs.reset(seed=0)
+            rewards.append([envs.step(ACTION)[1].tolist() for _ in range(3)])
+        finally:
+            envs.close()
+    assert rewards[0] == rewards[1]
+    assert rewards[0][0] != [0.0, 0.0]
 
 
 def test_an_observation_that_is_overwritten_is_kept_as_it_was(tmp_path: Path) -> None:

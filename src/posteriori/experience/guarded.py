@@ -190,7 +190,7 @@ class Guarded(VectorEnv):
             observation, _ = given
         else:
             observation, reward, terminated, truncated, _ = given
-            self._rewards[i] = float(reward)
+            self._rewards[i] = _number(reward)
             self._terminated[i], self._truncated[i] = bool(terminated), bool(truncated)
         self._observations[i] = fitting(self.single_observation_space, observation)
 
@@ -213,6 +213,14 @@ class Guarded(VectorEnv):
 
     def _info(self) -> dict[str, Any]:
         return {"restarts": dict(self._restarts)} if self._restarts else {}
+
+
+def _number(reward: Any) -> float:
+    """Return a reward, which many environments of one's own give as an array of one number."""
+    shape = np.shape(reward)
+    if np.size(reward) != 1:
+        raise ValueError(f"a reward must be one number, but an array {list(shape)} was given")
+    return float(np.reshape(reward, ()) if shape else reward)
 
 
 class Together(gym.vector.VectorWrapper):
