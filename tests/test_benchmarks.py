@@ -20,6 +20,7 @@ import jobs
 import numpy as np
 import ours
 import preference
+import protocol
 import pytest
 import report
 import rows
@@ -302,6 +303,16 @@ def test_falls_are_those_of_the_episodes_that_count() -> None:
     result = run_episodes(policy, ends, env="Stumbling", episodes=4, seed=0)
     assert result.returns == [-99.0, -99.0, 2.0, 2.0]
     assert ends.falls(4) == 2
+
+
+def test_rows_name_the_accelerator_of_what_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = ["gpu: Card 9", "gpu: Card 9"]
+    hardware = {"cpu": "Chip 7", "devices": devices}
+    monkeypatch.setattr(protocol, "provenance", lambda: {"hardware": hardware})
+    assert protocol.processor(True) == "Chip 7, Card 9"
+    assert protocol.processor(False) == "Chip 7"
+    devices[:] = ["cpu: cpu"]
+    assert protocol.processor(True) == "Chip 7"
 
 
 def constant(mean: float, took: float) -> Any:
