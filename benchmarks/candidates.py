@@ -92,8 +92,11 @@ class Comparison:
 
 
 COMPARISONS = {
-    "candidates": Comparison("candidates", ((25, 50), (50, 75), (75, 100), (100, 175)), (50, 75)),
-    "discounts": Comparison("discounts", ((0, 50), (50, 100), (100, 150), (150, 250)), (50, 100)),
+    comparison.experiment: comparison
+    for comparison in (
+        Comparison("candidates", ((25, 50), (50, 75), (75, 100), (100, 175)), (50, 75)),
+        Comparison("discounts", ((0, 50), (50, 100), (100, 150), (150, 250)), (50, 100)),
+    )
 }
 
 

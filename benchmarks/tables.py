@@ -134,14 +134,10 @@ def per_task(rows: Iterable[Row]) -> str:
     The last line is in scores in which the random policy has 0 and the task's best method 1, over
     the seeds that every task has.
     """
-    ends = [final(run) for run in runs(whole(rows))]
-    tasks = list(grouped(ends, lambda row: row.task))
-    methods = [m for m in grouped(ends, lambda row: row.method) if m != RANDOM]
+    scores = _ends(whole(rows))
+    tasks = list(dict.fromkeys(task for task, _ in scores))
+    methods = [m for m in dict.fromkeys(method for _, method in scores) if m != RANDOM]
     methods.sort(key=lambda m: m != OURS)
-    scores = {
-        key: np.array([row.mean for row in own])
-        for key, own in grouped(ends, lambda row: (row.task, row.method)).items()
-    }
     lines = [
         [task, *(_with_interval(scores.get((task, m)), 0) for m in methods), _random(scores, task)]
         for task in tasks
@@ -155,11 +151,7 @@ def per_task(rows: Iterable[Row]) -> str:
 
 def per_task_early(rows: Iterable[Row]) -> str:
     """The same at an evaluation on the way, where also runs that were stopped later have one."""
-    early = to_step((row for row in rows if row.task in EARLY), EARLY_STEP)
-    scores = {
-        key: np.array([row.mean for row in own if row.final])
-        for key, own in grouped(early, lambda row: (row.task, row.method)).items()
-    }
+    scores = _ends(to_step((row for row in rows if row.task in EARLY), EARLY_STEP))
     methods = list(dict.fromkeys(method for _, method in scores))
     lines = [[task, *(_of_seeds(scores.get((task, m))) for m in methods)] for task in EARLY]
     return markdown([f"task, {EARLY_STEP:,} steps", *map(label, methods)], lines)
@@ -190,6 +182,15 @@ def origin(rows: Sequence[Row]) -> str:
 def _pairs(versions: str) -> list[str]:
     words = versions.split()
     return [f"{name} {version}" for name, version in zip(words[::2], words[1::2], strict=True)]
+
+
+def _ends(rows: Iterable[Row]) -> dict[tuple[str, str], np.ndarray]:
+    """Each method's final means on each task, of runs that all have one."""
+    ends = [final(run) for run in runs(rows)]
+    return {
+        key: np.array([row.mean for row in own])
+        for key, own in grouped(ends, lambda row: (row.task, row.method)).items()
+    }
 
 
 def _unit(
