@@ -48,7 +48,7 @@ CENTRES: dict[str, dict[str, float]] = {
     },
 }
 # The tutorial's settings learn later, and its one environment is slow to step: eight here.
-EPSILON_STEPS = {"default": 100_000, "tutorial": 300_000}
+EPSILON_STEPS = {"default": (100_000, 10_000), "tutorial": (300_000, 50_000)}
 EPSILON_FLAGS = {"default": (), "tutorial": ("--envs=8",)}
 NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
 # Less than half as long as others, for there are many: long enough to pass 300, and to settle.
@@ -194,14 +194,9 @@ def epsilon() -> Iterator[Cell]:
             continue  # the same run as that of the first bound
         at = point(preset, bound, factor, period)
         flags = [f"--{name.replace('_', '-')}={value:g}" for name, value in at.items()]
-        yield Cell(
-            "epsilon",
-            WALKER,
-            OURS,
-            grid_point(preset, bound, factor, period),
-            steps=EPSILON_STEPS[preset],
-            settings=(f"--preset={preset}", *EPSILON_FLAGS[preset], *flags),
-        )
+        settings = (f"--preset={preset}", *EPSILON_FLAGS[preset], *flags)
+        variant, steps = grid_point(preset, bound, factor, period), EPSILON_STEPS[preset]
+        yield Cell("epsilon", WALKER, OURS, variant, 0, *steps, settings)
 
 
 def point(preset: str, bound: str, factor: float, period: float) -> dict[str, float]:
