@@ -15,6 +15,7 @@ from typing import Any
 from posteriori import PRESETS
 
 WALKER, HARDCORE = "BipedalWalker-v3", "BipedalWalkerHardcore-v3"
+CAR = "MountainCarContinuous-v0"
 OURS, RANDOM = "posteriori", "random"
 TORCH = ("sb3-sac", "sb3-tqc", "sb3-ppo", "sb3-trpo")
 JAX = ("sbx-sac", "sbx-tqc", "sbx-crossq")
@@ -25,7 +26,7 @@ PEERS = tomllib.loads((Path(__file__).parent / "peers.toml").read_text())
 # Baselines3 Zoo trains SAC on them; the MuJoCo tasks a tenth of the usual million.
 TASKS = {
     "Pendulum-v1": (20_000, 1_000),
-    "MountainCarContinuous-v0": (50_000, 2_500),
+    CAR: (50_000, 2_500),
     "HalfCheetah-v5": (100_000, 10_000),
     "Walker2d-v5": (100_000, 10_000),
 }
@@ -50,7 +51,9 @@ CENTRES: dict[str, dict[str, float]] = {
 # The tutorial's settings learn later, and its one environment is slow to step: eight here.
 EPSILON_STEPS = {"default": (100_000, 10_000), "tutorial": (300_000, 50_000)}
 EPSILON_FLAGS = {"default": (), "tutorial": ("--envs=8",)}
-NOISES = {"white": "0", "between white and pink": "0.5", "pink": "1", "red": "2"}
+NOISES = {"white": "0", "between white and pink": "0.5", "red": "2"}  # the default's is pink
+# Tasks, steps and steps between evaluations of `exploration`: the walker walks by then, or does not.
+EXPLORATION = {WALKER: (100_000, 10_000), CAR: TASKS[CAR]}
 # Less than half as long as others, for there are many: long enough to pass 300, and to settle.
 ABLATION_STEPS = 80_000
 ABLATIONS = {
@@ -212,9 +215,8 @@ def grid_point(preset: str, bound: str, factor: float, period: float) -> str:
 
 
 def exploration() -> Iterator[Cell]:
-    """The colour of the noise, where it matters."""
-    for (name, exponent), task in product(NOISES.items(), (WALKER, "MountainCarContinuous-v0")):
-        steps, every = TASKS.get(task, (200_000, 10_000))
+    """The colour of the noise, where it matters; set beside `walker` and `tasks`."""
+    for (task, (steps, every)), (name, exponent) in product(EXPLORATION.items(), NOISES.items()):
         flags = ("--noise-exponent", exponent)
         yield Cell("exploration", task, OURS, name, 0, steps, every, flags)
 
