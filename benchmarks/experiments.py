@@ -52,7 +52,7 @@ CENTRES: dict[str, dict[str, float]] = {
 EPSILON_STEPS = {"default": (100_000, 10_000), "tutorial": (300_000, 50_000)}
 EPSILON_FLAGS = {"default": (), "tutorial": ("--envs=8",)}
 NOISES = {"white": "0", "between white and pink": "0.5", "red": "2"}  # the default's is pink
-# Tasks, steps and steps between evaluations of `exploration`: the walker walks by then, or does not.
+# Steps, and steps between evaluations: long enough for the walker to walk, or not.
 EXPLORATION = {WALKER: (100_000, 10_000), CAR: TASKS[CAR]}
 # Less than half as long as others, for there are many: long enough to pass 300, and to settle.
 ABLATION_STEPS = 80_000

@@ -21,7 +21,7 @@ import rows
 import speed
 import tables
 from candidates import COMPARISONS
-from experiments import EXPERIMENTS, cells
+from experiments import EXPERIMENTS, EXPLORATION, OURS, cells
 from matplotlib.figure import Figure
 from rows import Row
 from scores import to_milestone, whole
@@ -39,7 +39,7 @@ def at_milestone(make: Callable) -> Callable:
     return lambda found: make(to_milestone(found))
 
 
-STOPPED = ("tasks", "long")  # experiments of which all runs count, as far as they got
+STOPPED = ("tasks", "long", "hardcore")  # experiments of which all runs count, as far as they got
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
@@ -53,9 +53,13 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     ),
     "tasks": (("tasks",), (tables.per_task, tables.per_task_early), {"tasks": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
-    "exploration": (("exploration",), (tables.by_task,), {}),
+    "exploration": (("walker", "tasks", "exploration"), (tables.per_noise,), {}),
     "ablations": (("ablations",), (tables.per_variant,), {}),
-    "hardcore": (("hardcore",), (tables.per_seed,), {"hardcore": figures.seeds}),
+    "hardcore": (("hardcore",), (tables.per_seed_on_the_way,), {"hardcore": figures.seeds}),
+}
+# Of the rows of its experiments, those that a section shows, where not all of them.
+ONLY: dict[str, Callable[[Row], bool]] = {
+    "exploration": lambda row: row.method == OURS and row.task in EXPLORATION
 }
 MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows
 
@@ -106,7 +110,8 @@ def section(name: str, found: dict[str, list[Row]], folder: Path | None) -> str:
         folder: For the figures; None makes none.
     """
     experiments, make_tables, draw = SECTIONS[name]
-    own = [row for experiment in experiments for row in found[experiment]]
+    shown = ONLY.get(name, lambda _: True)
+    own = [row for experiment in experiments for row in found[experiment] if shown(row)]
     command = f"`python benchmarks/run.py {' '.join(experiments)}`"
     if not all(found[experiment] for experiment in experiments):
         return f"Not measured yet: {command}."

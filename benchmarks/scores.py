@@ -46,14 +46,7 @@ def milestone(run: Sequence[Row]) -> Row | None:
 
 def to_milestone(rows: Iterable[Row]) -> list[Row]:
     """Return runs as if they had ended at their milestone; whole, those that have none."""
-    cut = []
-    for run in runs(rows):
-        end = milestone(run)
-        if end is None:
-            cut += run
-        else:
-            cut += [*(row for row in run if row.step <= end.step), replace(end, final=True)]
-    return cut
+    return [row for run in runs(rows) for row in _ended(run, milestone(run), run)]
 
 
 def to_step(rows: Iterable[Row], step: int) -> list[Row]:
@@ -63,12 +56,15 @@ def to_step(rows: Iterable[Row], step: int) -> list[Row]:
         rows: Of runs that may have been stopped.
         step: Environment steps.
     """
-    cut = []
-    for run in runs(rows):
-        end = next((row for row in run if row.step >= step and not row.final), None)
-        if end is not None:
-            cut += [*(row for row in run if row.step < step), replace(end, final=True)]
-    return cut
+    first = lambda run: next((r for r in run if r.step >= step and not r.final), None)  # noqa: E731
+    return [row for run in runs(rows) for row in _ended(run, first(run), ())]
+
+
+def _ended(run: Sequence[Row], end: Row | None, otherwise: Sequence[Row]) -> Sequence[Row]:
+    """Return a run as if it had ended at an evaluation on the way, where there is that."""
+    if end is None:
+        return otherwise
+    return [*(row for row in run if row.step <= end.step), replace(end, final=True)]
 
 
 def whole(rows: Iterable[Row]) -> list[Row]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from experiments import EARLY, EARLY_STEP, OURS, RANDOM, label
+from experiments import CAR, EARLY, EARLY_STEP, EXPLORATION, OURS, RANDOM, WALKER, label
 from rows import Row
 from scores import (
     LEARNT,
@@ -89,7 +89,11 @@ def per_method(rows: Iterable[Row]) -> str:
 
 def per_variant(rows: Iterable[Row]) -> str:
     """A line a variant, likewise."""
-    return _compared("variant", rows, lambda row: row.variant or "the default")
+    return _compared("variant", rows, _variant)
+
+
+def _variant(row: Row) -> str:
+    return row.variant or "the default"
 
 
 def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
@@ -157,18 +161,21 @@ def per_task_early(rows: Iterable[Row]) -> str:
     return markdown([f"task, {EARLY_STEP:,} steps", *map(label, methods)], lines)
 
 
-def by_task(rows: Iterable[Row]) -> str:
-    """A line a variant, a column a task: interquartile mean and interval."""
-    ends = [final(run) for run in runs(rows)]
-    tasks = list(grouped(ends, lambda row: row.task))
-    lines = []
-    for variant, own in grouped(ends, lambda row: row.variant or "the default").items():
-        scores = {
-            task: np.array([r.mean for r in mine])
-            for task, mine in grouped(own, lambda row: row.task).items()
-        }
-        lines.append([variant, *(_with_interval(scores.get(task), 1) for task in tasks)])
-    return markdown(["variant", *tasks], lines)
+def per_noise(rows: Iterable[Row]) -> str:
+    """What colours of noise come to: on the walker after as many steps as the others, and the car.
+
+    The default's runs are those of `walker` and `tasks`.
+    """
+    tasks = grouped(rows, lambda row: row.task)
+    walks = tasks.get(WALKER, [])
+    default = to_step((row for row in walks if not row.variant), EXPLORATION[WALKER][0])
+    drives = whole(tasks.get(CAR, []))
+    lines = [
+        [variant, str(len(ends)), _with_interval(np.array([row.mean for row in ends]), 1)]
+        for variant, ends in grouped(map(final, runs(drives)), _variant).items()
+    ]
+    walked = per_variant([*default, *(row for row in walks if row.variant)])
+    return f"{walked}\n\n{markdown(['variant', 'seeds', CAR], lines)}"
 
 
 def origin(rows: Sequence[Row]) -> str:

@@ -589,7 +589,9 @@ def test_runs_that_were_stopped_count_as_far_as_they_got(
     found = [*ended, *stopped, *walk(tmp_path, 0, 1.0, 1.0, cell=replace(ours, task="B-v0"))]
     assert scores.whole(found) == [*ended, *found[-2:]]
     cut = scores.runs(scores.to_step(ended, 100))
-    assert [[(row.step, row.final) for row in run] for run in cut] == [[(60, False), (120, True)]]
+    assert [[(r.step, r.final) for r in run] for run in cut] == [
+        [(60, False), (120, False), (120, True)]
+    ]
     assert tables.per_task_early(found).splitlines() == [
         "| task, 100 steps | Posteriori | TQC (SBX) |",
         "| --- | --- | --- |",
@@ -610,6 +612,29 @@ def test_runs_that_were_stopped_count_as_far_as_they_got(
     ]
     assert report.kept("tasks", found) == found
     assert report.kept("walker", found) == scores.whole(found)
+
+
+def test_the_default_stands_beside_other_noises_after_as_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "interval", lambda x: (float(x.min()), float(x.max())))
+    monkeypatch.setattr(tables, "EXPLORATION", {WALKER: (120, 60)})
+    white = Cell("exploration", WALKER, OURS, "white", settings=("--noise-exponent", "0"))
+    car = "MountainCarContinuous-v0"
+    found = walk(tmp_path, 0, 255, 305, 1, 2)  # until 180 steps, of which 120 count
+    found += walk(tmp_path, 0, 90, 94, cell=Cell("tasks", car, OURS))
+    found += walk(tmp_path, 0, 250, 260, 270, cell=white)
+    for seed, mean in ((0, 0), (1, 4)):
+        found += walk(tmp_path, seed, 0, mean, cell=replace(white, task=car))
+    walked, drove = tables.per_noise(found).split("\n\n")
+    assert walked.splitlines()[2:] == [
+        "| the default | 1 | 305.0 | 305.0, 305.0 | 0 | 60 | 120 | 120 | 1.0 | 2.0 | 2.0 | 305.0 |",
+        "| white | 1 | 270.0 | 270.0, 270.0 | 0 | 60 | - | - | 1.0 | - | - | - |",
+    ]
+    assert drove.splitlines()[2:] == [
+        "| the default | 1 | 94.0 (one seed) |",
+        "| white | 2 | 2.0 [0.0, 4.0] |",
+    ]
 
 
 def test_the_table_of_speeds_is_of_medians_and_ratios() -> None:
