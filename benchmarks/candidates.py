@@ -15,6 +15,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isnan, nan
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,7 +24,7 @@ import sweep
 from experiments import EXPERIMENTS, WALKER
 from protocol import FINAL_EPISODES, read
 from rows import RESULTS, read_table, write_table
-from tables import markdown
+from tables import NONE, markdown
 
 from posteriori.experience.envs import make_vector
 from posteriori.models.actor import Actor
@@ -171,13 +172,14 @@ def fallen(returns: Sequence[float]) -> float:
 
 
 def upright(returns: Sequence[float]) -> float:
-    """Return the mean of the episodes that did not end in a fall."""
-    return mean(x for x in returns if x >= UPRIGHT)
+    """Return the mean of the episodes that did not end in a fall; NaN if all did."""
+    return mean([x for x in returns if x >= UPRIGHT] or [nan])
 
 
 def spread(values: Sequence[float]) -> str:
-    """Return the mean over seeds and the lowest."""
-    return f"{mean(values):.0f} ({min(values):.0f})"
+    """Return the mean over seeds and the lowest, of those that have a value."""
+    found = [x for x in values if not isnan(x)]
+    return f"{mean(found):.0f} ({min(found):.0f})" if found else NONE
 
 
 if __name__ == "__main__":

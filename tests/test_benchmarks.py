@@ -789,3 +789,9 @@ def test_candidates_are_counted_by_seed_and_their_last_policies_play(
     assert cells_[8:10] == ["260 (240)"] * 2
     assert cells_[10:] == ["210 (120)", "25.0%"]
     assert comparison.origin(found) == "some device. Commit 0123456789ab."
+
+
+def test_a_seed_without_an_upright_episode_has_no_mean_of_them() -> None:
+    means = [candidates.upright(returns) for returns in ([-90.0, 150.0], [250.0, 150.0])]
+    assert candidates.spread(means) == "250 (250)"
+    assert candidates.spread(means[:1]) == "-"
