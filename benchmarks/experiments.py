@@ -30,6 +30,14 @@ TASKS = {
     "HalfCheetah-v5": (100_000, 10_000),
     "Walker2d-v5": (100_000, 10_000),
 }
+# Likewise, of tasks that no setting was chosen by, nor looked at before.
+UNSEEN = {
+    "InvertedDoublePendulum-v5": (20_000, 2_000),
+    "Reacher-v5": (20_000, 2_000),
+    "LunarLanderContinuous-v3": (100_000, 10_000),
+    "Hopper-v5": (100_000, 10_000),
+    "Ant-v5": (100_000, 10_000),
+}
 # Where also runs that a lent machine had no time to end can be compared.
 EARLY, EARLY_STEP = ("HalfCheetah-v5", "Walker2d-v5"), 40_000
 FACTORS = (0.1, 0.32, 1.0, 3.2, 10.0)  # two decades
@@ -186,6 +194,12 @@ def tasks() -> Iterator[Cell]:
         yield Cell("tasks", task, method, steps=steps, evaluate_every=every)
 
 
+def unseen() -> Iterator[Cell]:
+    """The default on tasks that had no part in its choice."""
+    for (task, (steps, every)), method in product(UNSEEN.items(), (OURS, RANDOM)):
+        yield Cell("unseen", task, method, steps=steps, evaluate_every=every)
+
+
 def epsilon() -> Iterator[Cell]:
     """Each bound over two decades, crossed with the target period, around both centres.
 
@@ -274,6 +288,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "long": (long, range(3)),
     "peers": (peers, range(5)),
     "tasks": (tasks, range(5)),
+    "unseen": (unseen, range(3)),
     "epsilon": (epsilon, range(2)),
     "exploration": (exploration, range(3)),
     "ablations": (ablations, range(3)),
