@@ -101,14 +101,14 @@ class Units:
         self.running = np.zeros((runs, envs))
         self.count, self.sum, self.square, self.largest = np.zeros((4, runs))
 
-    def add(self, reward: NDArray, valid: NDArray) -> None:
+    def add(self, reward: NDArray, discount: NDArray, valid: NDArray) -> None:
         """Take in a row `[R E]` of every environment."""
-        running = reward + self.discount * self.running
-        self.running = np.where(valid, running, 0.0)
+        running = np.where(valid, reward + self.discount * self.running, 0.0)
         self.count += valid.sum(axis=1)
-        self.sum += self.running.sum(axis=1)
-        self.square += (self.running**2).sum(axis=1)
-        self.largest = np.maximum(self.largest, np.abs(self.running).max(axis=1))
+        self.sum += running.sum(axis=1)
+        self.square += (running**2).sum(axis=1)
+        self.largest = np.maximum(self.largest, np.abs(running).max(axis=1))
+        self.running = np.where(valid, running * discount, self.running)
 
     def value(self) -> NDArray:
         """Return the units `[R]`."""
@@ -255,7 +255,7 @@ class Fleet:
         obs, action, reward, discount, valid = blocks
         reward = np.clip(reward, -limit, limit)
         self.moments.add(obs.transpose(1, 0, 2).reshape(self.envs, -1))
-        self.units.add(reward, valid)
+        self.units.add(reward, discount, valid)
         self.stored = _push(self.stored, Trajectory(obs, action, reward, discount, valid))
 
 

@@ -147,10 +147,11 @@ def test_units_are_those_of_each_run() -> None:
         reward = rng.normal(1.0, 2.0, (2, 3)).astype(np.float32)
         valid = rng.random((2, 3)) < 0.9
         reward = np.where(valid, reward, 0.0).astype(np.float32)
-        units.add(reward, valid)
+        discount = (rng.random((2, 3)) < 0.9).astype(np.float32)
+        units.add(reward, discount, valid)
         for r, unit in enumerate(alone):
             nothing = np.zeros((3, 0), np.float32)
-            unit.add(Rows(np.arange(3), nothing, nothing, reward[r], reward[r], valid[r]))
+            unit.add(Rows(np.arange(3), nothing, nothing, reward[r], discount[r], valid[r]))
     np.testing.assert_allclose(units.value(), [unit.value() for unit in alone], rtol=1e-5)
 
 

@@ -44,20 +44,27 @@ def test_an_entry_that_never_changed_is_left_in_its_own_unit() -> None:
 GAMMA, LIMIT = 0.9, 5.0
 
 
-def unit(episodes: list[list[list[float]]]) -> ReturnUnit:
-    """Return the unit after each environment's episodes, which a row without transition ends."""
+def unit(episodes: list[list[list[float]]], *, terminated: bool = True) -> ReturnUnit:
+    """Return the unit after each environment's episodes, a row without transition between them."""
     found = ReturnUnit(len(episodes), GAMMA, LIMIT)
+    goes_on = 0.0 if terminated else 1.0
     streams = [
-        [step for rewards in env for step in [*((r, True) for r in rewards), (0.0, False)]]
+        [
+            step
+            for rewards in env
+            for step in [
+                *((r, 1.0, True) for r in rewards[:-1]),
+                (rewards[-1], goes_on, True),
+                (0.0, 1.0, False),
+            ]
+        ]
         for env in episodes
     ]
     for t in range(max(map(len, streams))):
         env = np.array([e for e, stream in enumerate(streams) if t < len(stream)])
-        reward, valid = (np.array(x) for x in zip(*(streams[e][t] for e in env), strict=True))
+        reward, discount, valid = map(np.array, zip(*(streams[e][t] for e in env), strict=True))
         empty = np.zeros((len(env), 1), np.float32)
-        found.add(
-            Rows(env, empty, empty, reward.astype(np.float32), np.ones_like(valid, float), valid)
-        )
+        found.add(Rows(env, empty, empty, reward.astype(np.float32), discount, valid))
     return found
 
 
@@ -96,7 +103,13 @@ def test_without_reward_the_unit_is_one() -> None:
     assert unit([[[0.0] * 5]]).value() == 1.0
 
 
-def test_a_return_does_not_reach_into_the_next_episode() -> None:
-    # 100 and then 1 in a new episode: were they one stream, the second return would be 91.
-    found = unit([[[100.0], [1.0]]])
-    assert found.moments.mean[0] == pytest.approx(50.5)
+def test_a_return_reaches_into_the_next_episode_where_its_own_was_truncated() -> None:
+    # 100 and then 1 in a new episode: in one stream, the second return is 91.
+    assert unit([[[100.0], [1.0]]]).moments.mean[0] == pytest.approx(50.5)
+    assert unit([[[100.0], [1.0]]], terminated=False).moments.mean[0] == pytest.approx(95.5)
+
+
+def test_values_of_short_truncated_episodes_are_within_the_limit() -> None:
+    # The critic bootstraps at a time limit: its value of 1 a step is 1 / (1 - gamma) = 10.
+    found = unit([[[1.0, 1.0]] * 100], terminated=False)
+    assert 10 / found.value() == pytest.approx(LIMIT, rel=1e-3)

@@ -40,7 +40,9 @@ class ReturnUnit:
 
     It follows G_t = reward_t + gamma G_{t-1} in each environment, and is the larger of G's standard
     deviation and max |G| / limit, so that a critic's fixed support needs no tuning per task
-    (SimbaV2, arXiv 2502.15280, *Reward bounding and scaling*).
+    (SimbaV2, arXiv 2502.15280, *Reward bounding and scaling*). G begins anew where an episode
+    terminates. It goes on where one is truncated: there the critic bootstraps, so that its values
+    are those of endless episodes, far beyond the returns of short ones.
 
     Args:
         num_envs: Number of environments.
@@ -55,11 +57,12 @@ class ReturnUnit:
         self.largest = np.zeros(())
 
     def add(self, rows: Rows) -> None:
-        """Take in a row of some environments; one without a transition starts a return anew."""
-        running = rows.reward + self.discount * self.running[rows.env]
-        self.running[rows.env] = np.where(rows.valid, running, 0.0)
-        self.moments.add(running[rows.valid][:, None])
-        self.largest = np.maximum(self.largest, np.abs(self.running).max())
+        """Take in a row of some environments; one without a transition changes nothing."""
+        env, discount = rows.env[rows.valid], rows.discount[rows.valid]
+        running = rows.reward[rows.valid] + self.discount * self.running[env]
+        self.moments.add(running[:, None])
+        self.largest = np.maximum(self.largest, np.abs(running).max(initial=0.0))
+        self.running[env] = running * discount
 
     def value(self) -> float:
         """Return the unit, 1 before any reward differed from zero."""
