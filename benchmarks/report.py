@@ -52,6 +52,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
         {"peers": at_milestone(figures.compared)},
     ),
     "tasks": (("tasks",), (tables.per_task, tables.per_task_early), {"tasks": figures.each_task}),
+    "unseen": (("unseen",), (tables.per_task,), {"unseen": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("walker", "tasks", "exploration"), (tables.per_noise,), {}),
     "ablations": (("ablations",), (tables.per_variant,), {}),
