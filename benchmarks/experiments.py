@@ -195,8 +195,8 @@ def tasks() -> Iterator[Cell]:
 
 
 def unseen() -> Iterator[Cell]:
-    """The default on tasks that had no part in its choice."""
-    for (task, (steps, every)), method in product(UNSEEN.items(), (OURS, RANDOM)):
+    """The default on tasks that had no part in its choice, beside SAC."""
+    for (task, (steps, every)), method in product(UNSEEN.items(), (OURS, "sbx-sac", RANDOM)):
         yield Cell("unseen", task, method, steps=steps, evaluate_every=every)
 
 

@@ -142,10 +142,12 @@ def per_task(rows: Iterable[Row]) -> str:
     tasks = list(dict.fromkeys(task for task, _ in scores))
     methods = [m for m in dict.fromkeys(method for _, method in scores) if m != RANDOM]
     methods.sort(key=lambda m: m != OURS)
-    lines = [
-        [task, *(_with_interval(scores.get((task, m)), 0) for m in methods), _random(scores, task)]
-        for task in tasks
-    ]
+    lines = []
+    for task in tasks:
+        own = [scores.get((task, m)) for m in methods]
+        digits = _digits(own)
+        line = [_with_interval(found, digits) for found in own]
+        lines.append([task, *line, _random(scores, task, digits)])
     if len(methods) > 1:
         units = {task: _unit(scores, task, methods) for task in tasks}
         together = [_with_interval(_matrix(scores, m, units), 2) for m in methods]
@@ -236,14 +238,19 @@ def _with_interval(scores: np.ndarray | None, digits: int) -> str:
     return f"{middle_} [{low:,.{digits}f}, {high:,.{digits}f}]"
 
 
+def _digits(scores: Iterable[np.ndarray | None]) -> int:
+    """After the point: one where all scores are below 100."""
+    return int(all(np.abs(found).max() < 100 for found in scores if found is not None))
+
+
 def _of_seeds(scores: np.ndarray | None) -> str:
     text = _with_interval(scores, 0)
     return text if scores is None or len(scores) < 2 else f"{text} of {len(scores)}"
 
 
-def _random(scores: dict[tuple[str, str], np.ndarray], task: str) -> str:
+def _random(scores: dict[tuple[str, str], np.ndarray], task: str, digits: int) -> str:
     found = scores.get((task, RANDOM))
-    return NONE if found is None else f"{iqm(found):,.0f}"
+    return NONE if found is None else f"{iqm(found):,.{digits}f}"
 
 
 def _step(run: Sequence[Row], threshold: float) -> float | None:

@@ -109,7 +109,7 @@ def test_scores_of_tasks_are_in_units_of_chance_and_the_best(
     assert tables.per_task(found).splitlines() == [
         "| task | Posteriori | SAC (SBX) | random |",
         "| --- | --- | --- | --- |",
-        "| A-v0 | 6 [5, 6] | 4 [3, 4] | 2 |",
+        "| A-v0 | 5.5 [5.0, 6.0] | 3.5 [3.0, 4.0] | 1.5 |",
         "| B-v0 | 550 [500, 600] | 350 [300, 400] | 150 |",
         "| all, normalised | 1.00 [0.88, 1.12] | 0.50 [0.38, 0.62] | 0 |",
     ]
