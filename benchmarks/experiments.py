@@ -200,6 +200,13 @@ def unseen() -> Iterator[Cell]:
         yield Cell("unseen", task, method, steps=steps, evaluate_every=every)
 
 
+def updates() -> Iterator[Cell]:
+    """Several steps an update, each in as much less time; set beside `walker`."""
+    for steps in (2, 4):
+        flags = ("--steps-per-update", str(steps))
+        yield Cell("updates", WALKER, OURS, f"{steps} steps an update", settings=flags)
+
+
 def epsilon() -> Iterator[Cell]:
     """Each bound over two decades, crossed with the target period, around both centres.
 
@@ -289,6 +296,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "peers": (peers, range(5)),
     "tasks": (tasks, range(5)),
     "unseen": (unseen, range(3)),
+    "updates": (updates, range(5)),
     "epsilon": (epsilon, range(2)),
     "exploration": (exploration, range(3)),
     "ablations": (ablations, range(3)),

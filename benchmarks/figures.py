@@ -38,13 +38,13 @@ STYLES = {"sbx": "-", "sb3": "--", "rlox": ":"}
 
 
 def compared(rows: Iterable[Row], thresholds: Sequence[float] = THRESHOLDS) -> Figure:
-    """Learning curves of methods: over steps and over the wall-clock of training."""
-    groups = grouped(rows, lambda row: row.method)
+    """Learning curves of methods or variants: over steps and over the wall-clock of training."""
+    groups = grouped(rows, lambda row: (row.method, row.variant))
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, over in ((left, lambda row: row.step), (right, minutes)):
-        for method, own in groups.items():
-            _curves(axes, runs(own), over, method)
+        for (method, variant), own in groups.items():
+            _curves(axes, runs(own), over, method, variant)
         for threshold in thresholds:
             axes.axhline(threshold, color=FAINT, lw=0.8, zorder=0)
     _dress(left, "Return of greedy episodes", "environment steps")
@@ -147,16 +147,22 @@ def _annotate(axes: Axes, grid: np.ndarray, half: float) -> None:
 
 
 def _curves(
-    axes: Axes, found: Sequence[Sequence[Row]], over: Callable[[Row], float], method: str
+    axes: Axes,
+    found: Sequence[Sequence[Row]],
+    over: Callable[[Row], float],
+    method: str,
+    variant: str = "",
 ) -> None:
     """Draw the median of runs and the band between their quartiles."""
     curves = [c for c in (curve(run, over) for run in found) if len(c[0])]
     if not curves:
         return
     grid, low, mid, high = band(curves)
+    name = f"{variant or label(method)}, {len(curves)} seed{'s' * (len(curves) > 1)}"
     colour, style, width = _look(method)
+    if variant:  # a colour each, as they come
+        colour, width = COLOURS[1 + len(axes.lines) % (len(COLOURS) - 1)], 1.8
     axes.fill_between(grid, low, high, color=colour, alpha=0.15, lw=0)
-    name = f"{label(method)}, {len(curves)} seed{'s' * (len(curves) > 1)}"
     axes.plot(grid, mid, style, color=colour, lw=width, label=name)
 
 

@@ -45,6 +45,11 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
     "long": (("long",), (tables.per_seed,), {"long": figures.seeds}),
     "tutorial": (("walker", "tutorial"), (tables.per_variant,), {"tutorial": figures.seeds}),
+    "updates": (
+        ("walker", "updates"),
+        (at_milestone(tables.per_variant),),
+        {"updates": at_milestone(figures.compared)},
+    ),
     "sigma": (("walker",), (), {"sigma": figures.sigma}),
     "peers": (
         ("walker", "peers"),

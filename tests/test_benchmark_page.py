@@ -71,6 +71,16 @@ def test_curves_of_methods_are_medians_over_steps_and_minutes(tmp_path: Path) ->
         assert line.get_label() == "Posteriori, 3 seeds"
 
 
+def test_curves_of_variants_have_a_name_and_a_colour_each(tmp_path: Path) -> None:
+    found = walk(tmp_path, 0, 1, 2, 3)
+    for variant in ("some", "others"):
+        found += walk(tmp_path, 0, 1, 2, 3, cell=Cell("updates", WALKER, OURS, variant))
+    lines = figures.compared(found, thresholds=()).axes[0].lines
+    named = [line.get_label() for line in lines]
+    assert named == ["Posteriori, 1 seed", "some, 1 seed", "others, 1 seed"]
+    assert len({line.get_color() for line in lines}) == 3
+
+
 def test_each_task_names_its_own_methods_and_seeds(tmp_path: Path) -> None:
     cells = [("A-v0", OURS, 0), ("B-v0", OURS, 0), ("B-v0", OURS, 1), ("B-v0", "sbx-sac", 0)]
     found = [
