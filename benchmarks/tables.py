@@ -176,8 +176,9 @@ def per_noise(rows: Iterable[Row]) -> str:
         [variant, str(len(ends)), _with_interval(np.array([row.mean for row in ends]), 1)]
         for variant, ends in grouped(map(final, runs(drives)), _variant).items()
     ]
-    walked = per_variant([*default, *(row for row in walks if row.variant)])
-    return f"{walked}\n\n{markdown(['variant', 'seeds', CAR], lines)}"
+    others = [row for row in walks if row.variant]
+    walked = [per_variant([*default, *others])] if others else []
+    return "\n\n".join([*walked, markdown(["variant", "seeds", CAR], lines)])
 
 
 def origin(rows: Sequence[Row]) -> str:
