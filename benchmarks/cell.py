@@ -45,13 +45,16 @@ def run(cell: Cell, folder: Path, results: Path) -> int:
         code = ours.train(cell, folder)
         if code:
             return code
-        found = ours.rows(folder)
     else:
         peers.train(cell, folder)
-        found = read(folder / EVALUATIONS)
-    about = json.loads((folder / "record.json").read_text())
-    print(rows.write(cell, found, about, results))
+    print(keep(cell, folder, results))
     return 0
+
+
+def keep(cell: Cell, folder: Path, results: Path) -> Path:
+    """Write the rows that a cell has so far; return their file."""
+    found = ours.rows(folder) if cell.method == OURS else read(folder / EVALUATIONS)
+    return rows.write(cell, found, json.loads((folder / "record.json").read_text()), results)
 
 
 def stale(cell: Cell, folder: Path) -> bool:

@@ -6,6 +6,8 @@
     python benchmarks/run.py walker --status            what is done
     python benchmarks/run.py peers --trial 3000         whether all of it works, in runs/trial/
 
+    python benchmarks/run.py long --keep                the rows of what was stopped, into results/
+
 `experiments.py` declares the experiments, `protocol.py` says how policies are evaluated, and
 `rows.py` what is kept in `results/`. A cell of ours that was stopped is resumed, a peer's is
 started again. A cell that fails is reported, and the others go on. Ctrl-C stops the cells and waits
@@ -20,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import rows
-from cell import TAKEN
+from cell import TAKEN, keep, stale
 from experiments import EXPERIMENTS, Cell, cells
 from jobs import Job, work
 from protocol import EVALUATIONS, read
@@ -42,6 +44,10 @@ def main() -> int:
     print(f"{len(chosen)} cells, {len(chosen) - len(waiting)} of them finished")
     if args.status:
         print("\n".join(status(cell, args.results, args.runs) for cell in chosen))
+        return 0
+    if args.keep:
+        stopped = [cell for cell in waiting if not stale(cell, folder_of(cell, args))]
+        print(*(keep(cell, folder_of(cell, args), args.results) for cell in stopped), sep="\n")
         return 0
     try:
         codes = work([job(cell, args) for cell in waiting], args.jobs, report)
@@ -68,6 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--trial", type=int, metavar="STEPS", help="so few; rows in runs/trial/")
     parser.add_argument("--again", action="store_true", help="forget what was done; give it once")
     parser.add_argument("--status", action="store_true", help="only say what is done")
+    parser.add_argument("--keep", action="store_true", help="write the rows of stopped cells")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of runs and logs")
     args = parser.parse_args()
@@ -106,12 +113,17 @@ def forget(chosen: list[Cell], args: argparse.Namespace) -> None:
     """Remove the rows and the runs of cells, such as after a change of the defaults."""
     for cell in chosen:
         rows.path_of(cell, args.results).unlink(missing_ok=True)
-        shutil.rmtree(args.runs / cell.experiment / cell.name, ignore_errors=True)
+        shutil.rmtree(folder_of(cell, args), ignore_errors=True)
+
+
+def folder_of(cell: Cell, args: argparse.Namespace) -> Path:
+    """Return the folder of a cell's run."""
+    return args.runs / cell.experiment / cell.name
 
 
 def job(cell: Cell, args: argparse.Namespace) -> Job:
     """Return the process of a cell."""
-    folder = args.runs / cell.experiment / cell.name
+    folder = folder_of(cell, args)
     script = Path(__file__).with_name("cell.py")
     command = [sys.executable, str(script), cell.to_json(), str(folder), str(args.results)]
     return Job(f"{cell.experiment}/{cell.name}", command, folder.with_name(f"{folder.name}.log"))

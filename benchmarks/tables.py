@@ -63,7 +63,7 @@ def per_seed(rows: Iterable[Row]) -> str:
 def per_seed_on_the_way(rows: Sequence[Row]) -> str:
     """The same twice, where runs have a milestone: as if they had ended there, and at their end."""
     times = [to_milestone(rows)] if any(map(milestone, runs(rows))) else []
-    return "\n\n".join(per_seed(found) for found in [*times, rows])
+    return "\n\n".join(filter(None, map(per_seed, [*times, rows])))
 
 
 def _medians(found: Sequence[Sequence[Row]]) -> list[str]:

@@ -17,7 +17,7 @@ import run
 from cell import TAKEN, stale
 from experiments import EXPERIMENTS, OURS, PEERS, RANDOM, Cell, cells
 from protocol import EPISODES, FINAL_EPISODES
-from walks import WALKER, evaluated, written
+from walks import ABOUT, WALKER, evaluated, written
 
 from posteriori import PRESETS, Config, cli
 
@@ -87,6 +87,22 @@ def queued(monkeypatch: pytest.MonkeyPatch, results: Path, *words: str) -> list[
     monkeypatch.setattr(sys, "argv", ["run.py", *words, "--results", str(results)])
     assert run.main() == 0
     return seen
+
+
+def test_the_rows_of_what_was_stopped_can_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, names = tmp_path / "runs", [f"peers/{WALKER}_sbx-sac_seed{seed}" for seed in (0, 1)]
+    cell = next(cell for cell in cells("peers", [0]) if cell.method == "sbx-sac")
+    (runs / names[0]).mkdir(parents=True)
+    record = {**ABOUT, "cell": cell.to_json(), "settings": cell.described}
+    (runs / names[0] / "record.json").write_text(json.dumps(record))
+    (runs / names[0] / "evaluations.jsonl").write_text(json.dumps(evaluated(60, 1.0)) + "\n")
+    words = ("peers", "--methods", "sbx-sac", "--seeds", "0", "1", "--runs", str(runs))
+    assert queued(monkeypatch, tmp_path, *words, "--keep") == []
+    (row,) = rows.load("peers", tmp_path)
+    assert (row.seed, row.step, row.final) == (0, 60, False)
+    assert queued(monkeypatch, tmp_path, *words) == names  # not finished by that
 
 
 def test_what_is_finished_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
