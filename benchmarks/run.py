@@ -5,7 +5,6 @@
     python benchmarks/run.py peers --methods sbx-sac sb3-ppo --seeds 0 1
     python benchmarks/run.py walker --status            what is done
     python benchmarks/run.py peers --trial 3000         whether all of it works, in runs/trial/
-
     python benchmarks/run.py long --keep                the rows of what was stopped, into results/
 
 `experiments.py` declares the experiments, `protocol.py` says how policies are evaluated, and
@@ -46,8 +45,8 @@ def main() -> int:
         print("\n".join(status(cell, args.results, args.runs) for cell in chosen))
         return 0
     if args.keep:
-        stopped = [cell for cell in waiting if not stale(cell, folder_of(cell, args))]
-        print(*(keep(cell, folder_of(cell, args), args.results) for cell in stopped), sep="\n")
+        stopped = [cell for cell in waiting if not stale(cell, folder_of(cell, args.runs))]
+        print(*(keep(cell, folder_of(cell, args.runs), args.results) for cell in stopped), sep="\n")
         return 0
     try:
         codes = work([job(cell, args) for cell in waiting], args.jobs, report)
@@ -113,17 +112,17 @@ def forget(chosen: list[Cell], args: argparse.Namespace) -> None:
     """Remove the rows and the runs of cells, such as after a change of the defaults."""
     for cell in chosen:
         rows.path_of(cell, args.results).unlink(missing_ok=True)
-        shutil.rmtree(folder_of(cell, args), ignore_errors=True)
+        shutil.rmtree(folder_of(cell, args.runs), ignore_errors=True)
 
 
-def folder_of(cell: Cell, args: argparse.Namespace) -> Path:
+def folder_of(cell: Cell, runs: Path) -> Path:
     """Return the folder of a cell's run."""
-    return args.runs / cell.experiment / cell.name
+    return runs / cell.experiment / cell.name
 
 
 def job(cell: Cell, args: argparse.Namespace) -> Job:
     """Return the process of a cell."""
-    folder = folder_of(cell, args)
+    folder = folder_of(cell, args.runs)
     script = Path(__file__).with_name("cell.py")
     command = [sys.executable, str(script), cell.to_json(), str(folder), str(args.results)]
     return Job(f"{cell.experiment}/{cell.name}", command, folder.with_name(f"{folder.name}.log"))
@@ -140,7 +139,7 @@ def status(cell: Cell, results: Path, runs: Path) -> str:
     if rows.finished(cell, results):
         last = rows.read(rows.path_of(cell, results))[-1]
         return f"finished  {last.mean:10.1f} at {last.step:9,}  {cell.experiment}/{cell.name}"
-    seen = read(runs / cell.experiment / cell.name / EVALUATIONS)
+    seen = read(folder_of(cell, runs) / EVALUATIONS)
     if not seen:
         return f"waiting   {'':23}  {cell.experiment}/{cell.name}"
     mean = sum(seen[-1]["returns"]) / len(seen[-1]["returns"])

@@ -135,8 +135,8 @@ def _passed(
 def per_task(rows: Iterable[Row]) -> str:
     """A line a task: each method's interquartile mean over seeds and its interval; then all tasks.
 
-    The last line, of several methods, is in scores in which the random policy has 0 and the task's
-    best method 1, over the seeds that every task has.
+    The last line is in scores in which the random policy has 0 and the task's best method 1, over
+    the seeds that every task has.
     """
     scores = _ends(whole(rows))
     tasks = list(dict.fromkeys(task for task, _ in scores))
@@ -148,10 +148,9 @@ def per_task(rows: Iterable[Row]) -> str:
         digits = _digits(own)
         line = [_with_interval(found, digits) for found in own]
         lines.append([task, *line, _random(scores, task, digits)])
-    if len(methods) > 1:
-        units = {task: _unit(scores, task, methods) for task in tasks}
-        together = [_with_interval(_matrix(scores, m, units), 2) for m in methods]
-        lines.append(["all, normalised", *together, "0"])
+    units = {task: _unit(scores, task, methods) for task in tasks}
+    together = [_with_interval(_matrix(scores, m, units), 2) for m in methods]
+    lines.append(["all, normalised", *together, "0"])
     return markdown(["task", *map(label, methods), "random"], lines)
 
 
