@@ -93,6 +93,7 @@ LEARNING = {
 }
 RATES = ("policy-learning-rate", "critic-learning-rate", "critic-weight-decay")
 PESSIMISM = {"": 0.0, "quarter pessimism": 0.25, "half pessimism": 0.5}
+WIDER = ("--widths", "256", "256")
 HORIZONS = (0.995, 0.9975)  # beside the default's discount
 TORSOS = ("no layer norm",)  # ablations by networks of `ours.py`, for which there are no flags
 
@@ -183,9 +184,12 @@ def peers() -> Iterator[Cell]:
 
 
 def long() -> Iterator[Cell]:
-    """The runs of `walker`, to a million steps."""
+    """The runs of `walker`, to a million steps, and wider networks with an update in four steps."""
     for cell in walker():
         yield replace(cell, experiment="long", steps=1_000_000, begins=cell.experiment)
+    flags = ("--steps-per-update", "4", *WIDER)
+    cell = Cell("long", WALKER, OURS, "4 steps an update of 256 units", settings=flags)
+    yield replace(cell, steps=1_000_000, evaluate_every=25_000, milestone=200_000)
 
 
 def tasks() -> Iterator[Cell]:
@@ -201,10 +205,12 @@ def unseen() -> Iterator[Cell]:
 
 
 def updates() -> Iterator[Cell]:
-    """Several steps an update, each in as much less time; set beside `walker`."""
+    """Several steps an update, and with the time saved wider networks; set beside `walker`."""
     for steps in (2, 4):
         flags = ("--steps-per-update", str(steps))
         yield Cell("updates", WALKER, OURS, f"{steps} steps an update", settings=flags)
+    flags = ("--steps-per-update", "2", *WIDER)
+    yield Cell("updates", WALKER, OURS, "2 steps an update of 256 units", settings=flags)
 
 
 def epsilon() -> Iterator[Cell]:

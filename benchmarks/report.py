@@ -36,7 +36,7 @@ Draw = Callable[[Sequence[Row]], Figure]
 
 def at_milestone(make: Callable) -> Callable:
     """Return what makes a table or figure of runs as if they had ended at their milestone."""
-    return lambda found: make(to_milestone(found))
+    return lambda found: make(whole(to_milestone(found)))
 
 
 STOPPED = ("tasks", "long", "hardcore")  # experiments of which all runs count, as far as they got
@@ -46,7 +46,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "long": (("long",), (tables.per_seed,), {"long": figures.seeds}),
     "tutorial": (("walker", "tutorial"), (tables.per_variant,), {"tutorial": figures.seeds}),
     "updates": (
-        ("walker", "updates"),
+        ("walker", "updates", "long"),
         (at_milestone(tables.per_variant),),
         {"updates": at_milestone(figures.compared)},
     ),
@@ -65,7 +65,8 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
 }
 # Of the rows of its experiments, those that a section shows, where not all of them.
 ONLY: dict[str, Callable[[Row], bool]] = {
-    "exploration": lambda row: row.method == OURS and row.task in EXPLORATION
+    "exploration": lambda row: row.method == OURS and row.task in EXPLORATION,
+    "updates": lambda row: row.experiment != "long" or row.variant != "",
 }
 MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows
 

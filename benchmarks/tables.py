@@ -45,7 +45,7 @@ def per_seed(rows: Iterable[Row]) -> str:
         passes = [first_pass(run, t) for t in THRESHOLDS]
         lines.append(
             [
-                str(last.seed),
+                ", ".join(filter(None, [last.variant, str(last.seed)])),
                 f"{last.mean:.1f} ± {last.std:.1f}",
                 f"{min(last.returns):.1f}",
                 NONE if last.falls is None else str(last.falls),

@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import report
 import rows
 from experiments import OURS, Cell, cells
+from protocol import FINAL_EPISODES
 from rows import Row
 from walks import WALKER, evaluated, walk, written
 
@@ -59,6 +61,15 @@ def test_the_report_is_of_the_runs_that_ended(
     first = (tmp_path / "f" / "walker.svg").read_bytes()
     assert report.main() == 0
     assert (tmp_path / "f" / "walker.svg").read_bytes() == first
+
+
+def test_a_run_that_was_stopped_counts_at_its_milestone_if_it_got_there(tmp_path: Path) -> None:
+    returns = [float(x) for x in range(FINAL_EPISODES)]
+    cell = Cell("long", WALKER, OURS, "wide")
+    past = written(tmp_path, cell, evaluated(60, 0.0, returns=returns), evaluated(120, 2.0))
+    before = written(tmp_path, replace(cell, seed=1), evaluated(60, 1.0))
+    counted = report.at_milestone(list)(past + before)
+    assert [(row.seed, row.step, row.final) for row in counted] == [(0, 60, False), (0, 60, True)]
 
 
 def test_curves_of_methods_are_medians_over_steps_and_minutes(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_the_table_of_seeds(tmp_path: Path) -> None:
         "| 1 | 280.0 ± 10.0 | 270.0 | 0 | 120 | 180 | - | 280.0 | - | 180 | 3.0 |",
         "| median | 295.0 |  | 0 | 90 | 150 | - |  | - |  | 3.0 |",
     ]
+    other = walk(tmp_path, 2, 100, 50, cell=Cell("long", WALKER, OURS, "wide"))
+    assert tables.per_seed(other).splitlines()[2].startswith("| wide, 2 | 50.0 ± 10.0 |")
 
 
 def test_the_table_of_methods_says_how_many_passed(tmp_path: Path) -> None:
