@@ -188,8 +188,16 @@ def long() -> Iterator[Cell]:
     for cell in walker():
         yield replace(cell, experiment="long", steps=1_000_000, begins=cell.experiment)
     flags = ("--steps-per-update", "4", *WIDER)
-    cell = Cell("long", WALKER, OURS, "4 steps an update of 256 units", settings=flags)
-    yield replace(cell, steps=1_000_000, evaluate_every=25_000, milestone=200_000)
+    yield Cell(
+        "long",
+        WALKER,
+        OURS,
+        "4 steps an update of 256 units",
+        steps=1_000_000,
+        evaluate_every=25_000,
+        settings=flags,
+        milestone=200_000,
+    )
 
 
 def tasks() -> Iterator[Cell]:

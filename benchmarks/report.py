@@ -36,7 +36,7 @@ Draw = Callable[[Sequence[Row]], Figure]
 
 def at_milestone(make: Callable) -> Callable:
     """Return what makes a table or figure of runs as if they had ended at their milestone."""
-    return lambda found: make(whole(to_milestone(found)))
+    return lambda found: make(to_milestone(found))
 
 
 STOPPED = ("tasks", "long", "hardcore")  # experiments of which all runs count, as far as they got

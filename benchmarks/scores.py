@@ -45,8 +45,8 @@ def milestone(run: Sequence[Row]) -> Row | None:
 
 
 def to_milestone(rows: Iterable[Row]) -> list[Row]:
-    """Return runs as if they had ended at their milestone; whole, those that have none."""
-    return [row for run in runs(rows) for row in _ended(run, milestone(run), run)]
+    """Return runs as if they had ended at their milestone; those that have none, if they ended."""
+    return whole(row for run in runs(rows) for row in _ended(run, milestone(run), run))
 
 
 def to_step(rows: Iterable[Row], step: int) -> list[Row]:
