@@ -95,7 +95,7 @@ RATES = ("policy-learning-rate", "critic-learning-rate", "critic-weight-decay")
 PESSIMISM = {"": 0.0, "quarter pessimism": 0.25, "half pessimism": 0.5}
 WIDER = ("--widths", "256", "256")
 HORIZONS = (0.995, 0.9975)  # beside the default's discount
-TORSOS = ("no layer norm",)  # ablations by networks of `ours.py`, for which there are no flags
+PARTS = ("no layer norm", "temperature by Adam")  # in `parts.py`: the library has no flags for them
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Cell:
         steps: Environment steps.
         evaluate_every: Environment steps between evaluations.
         settings: Flags of `posteriori train`.
-        torso: One of `TORSOS`; empty for the library's own.
+        part: One of `PARTS`; empty for the library's own.
         milestone: Steps, of ours, whose evaluation has as many episodes as that at the end.
         begins: Experiment of ours whose finished run of the same name it goes on with, where there
             is one: what a run does until then must not depend on its length.
@@ -125,7 +125,7 @@ class Cell:
     steps: int = 200_000
     evaluate_every: int = 10_000
     settings: tuple[str, ...] = ()
-    torso: str = ""
+    part: str = ""
     milestone: int = 0
     begins: str = ""
 
@@ -139,7 +139,7 @@ class Cell:
     def described(self) -> str:
         """Its settings, as its rows name them."""
         if self.method == OURS:
-            return " ".join((*self.settings, *filter(None, [self.torso])))
+            return " ".join((*self.settings, *filter(None, [self.part])))
         return json.dumps(tuned(self.method, self.task))
 
     def to_json(self) -> str:
@@ -260,8 +260,8 @@ def ablations() -> Iterator[Cell]:
     """The default, and without or with another of each of its ingredients."""
     for variant, flags in ABLATIONS.items():
         yield Cell("ablations", WALKER, OURS, variant, steps=ABLATION_STEPS, settings=flags)
-    for torso in TORSOS:
-        yield Cell("ablations", WALKER, OURS, torso, steps=ABLATION_STEPS, torso=torso)
+    for part in PARTS:
+        yield Cell("ablations", WALKER, OURS, part, steps=ABLATION_STEPS, part=part)
 
 
 def candidates() -> Iterator[Cell]:

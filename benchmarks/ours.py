@@ -2,20 +2,17 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import equinox as eqx
+import parts
 from experiments import Cell
 from gymnasium.vector import VectorEnv
-from jaxtyping import PRNGKeyArray
 from protocol import EPISODES, EVALUATIONS, FINAL_EPISODES, Progress, Recorder, read, record
 
 from posteriori import cli
-from posteriori.models.networks import Mlp
 from posteriori.runs import checkpoint
 from posteriori.runs.evaluate import Evaluation
 from posteriori.runs.folder import RunFolder
@@ -37,7 +34,7 @@ def train(cell: Cell, folder: Path) -> int:
     except checkpoint.CheckpointError:
         shutil.rmtree(run, ignore_errors=True)
         done, arguments = 0, command(cell, run)
-    with recorded(cell, Recorder(folder, cell.task, resumed_at=done)), torso(cell.torso):
+    with recorded(cell, Recorder(folder, cell.task, resumed_at=done)), parts.instead(cell.part):
         return cli.main(arguments)
 
 
@@ -87,17 +84,6 @@ def recorded(cell: Cell, recorder: Recorder) -> Iterator[None]:
         yield
     finally:
         Loop._run_episodes = original
-
-
-def torso(name: str) -> AbstractContextManager:
-    """Assemble agents with a torso of `experiments.TORSOS` instead of the library's own."""
-    made = {"no layer norm": _unnormalised}
-    return patch("posteriori.runs.assemble.Mlp", made[name]) if name else nullcontext()
-
-
-def _unnormalised(in_size: int, widths: Sequence[int], *, key: PRNGKeyArray) -> Mlp:
-    mlp = Mlp(in_size, widths, key=key)
-    return eqx.tree_at(lambda mlp: mlp.norm, mlp, eqx.nn.Identity())
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

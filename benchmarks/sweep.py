@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ours
+import parts
 import rows
 import tyro
 from experiments import EXPERIMENTS, OURS, Cell, cells
@@ -103,7 +103,7 @@ def grouped(chosen: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Return the cells by what the members of a fleet have in common."""
     groups: dict[str, list[Cell]] = {}
     for cell in chosen:
-        name = f"{cell.task} {cell.steps} {cell.torso} {common(config_of(cell))}"
+        name = f"{cell.task} {cell.steps} {cell.part} {common(config_of(cell))}"
         groups.setdefault(name, []).append(cell)
     return groups
 
@@ -128,15 +128,14 @@ def train(chosen: Sequence[Cell], out: Path, args: argparse.Namespace) -> None:
     """Train a fleet in this process."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "about.json").write_text(json.dumps(about(args.commit)))
-    with interruptible():
+    with interruptible(), parts.instead(chosen[0].part):
         run(chosen, out, args.evaluate_every, args.minutes, args.workers)
 
 
 def run(chosen: Sequence[Cell], out: Path, every: int, minutes: float, workers: int) -> None:
     """Train cells together until their last step, or until the time is over."""
     began, steps = time.perf_counter(), chosen[0].steps
-    with ours.torso(chosen[0].torso):
-        fleet = Fleet(chosen[0].task, [config_of(cell) for cell in chosen], steps)
+    fleet = Fleet(chosen[0].task, [config_of(cell) for cell in chosen], steps)
     examiners = Examiners(chosen[0].task, out / "rows.jsonl", workers)
     told, told_at = began, 0
     try:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import agents
 import equinox as eqx
 import gymnasium as gym
 import jax
 import numpy as np
 import ours
+import parts
 import protocol
 import pytest
 import rows
@@ -216,11 +218,27 @@ def test_a_cell_does_not_go_on_with_a_run_that_is_not_finished(tmp_path: Path) -
     assert not (tmp_path / "long").exists()
 
 
-def test_an_ablation_has_a_torso_of_its_own() -> None:
-    (cell,) = [c for c in cells("ablations", [0]) if c.torso]
+def test_an_ablation_has_networks_of_its_own() -> None:
     spaces = Box(-1, 1, (3,)), Box(-1, 1, (2,))
-    for name, norm in ((cell.torso, eqx.nn.Identity), ("", eqx.nn.LayerNorm)):
-        with ours.torso(name):
+    for name, norm in (("no layer norm", eqx.nn.Identity), ("", eqx.nn.LayerNorm)):
+        with parts.instead(name):
             networks = assemble(Config(), *spaces, "an environment").state.online
-        parts = jax.tree.leaves(networks, is_leaf=lambda x: isinstance(x, Mlp))
-        assert [type(x.norm) for x in parts if isinstance(x, Mlp)] == [norm] * 3  # two critics
+        found = jax.tree.leaves(networks, is_leaf=lambda x: isinstance(x, Mlp))
+        assert [type(x.norm) for x in found if isinstance(x, Mlp)] == [norm] * 3  # two critics
+
+
+def test_an_ablation_follows_the_temperature_by_adam() -> None:
+    found: list[float] = []
+    with parts.instead("temperature by Adam"):
+        agent = agents.agent.__wrapped__()
+        state = agent.state
+        for _ in range(3):
+            state, metrics = agent.update(state, agents.batch())
+            found.append(float(metrics["temperature/return"]))
+    # An inverse softplus of 10, whose first steps of Adam are of 0.01: the dual wants it lower.
+    assert found == pytest.approx([10.0, 9.99, 9.98], abs=1e-3)
+    assert set(state.log_alpha) == {"mean", "cov", "temperature"}
+
+
+def test_every_part_of_an_ablation_is_there() -> None:
+    assert {cell.part for cell in cells("ablations", [0])} - {""} == set(parts.PARTS)
