@@ -65,11 +65,9 @@ EXPLORATION = {WALKER: (100_000, 10_000), CAR: TASKS[CAR]}
 # Less than half as long as others, for there are many: long enough to pass 300, and to settle.
 ABLATION_STEPS = 80_000
 ABLATIONS = {
-    "": (),
     "mean critic": ("--critic", "scalar"),
     "raw rewards": ("--no-scale-rewards",),
     "raw observations": ("--no-normalise-observations",),
-    "white noise": ("--noise-exponent", "0"),
     "1-step": ("--n-step", "1"),
     "5-step": ("--n-step", "5"),
     "half the updates": ("--steps-per-update", "2"),
@@ -85,6 +83,9 @@ ABLATIONS = {
     "51 support points": ("--support-points", "51"),
     "5 actions": ("--samples", "5"),
 }
+# Of the default of before; what differs from it in one of these is none of its ablations.
+SLOW = ("--policy-learning-rate", "3e-4", "--critic-learning-rate", "3e-4")
+SLOW += ("--critic-weight-decay", "0", "--pessimism", "0")
 # Crossed with each other in `candidates`; absolute, as the centres are.
 LEARNING = {
     "slow": (3e-4, 3e-4, 0.0),  # the default until then
@@ -263,11 +264,24 @@ def exploration() -> Iterator[Cell]:
 
 
 def ablations() -> Iterator[Cell]:
-    """The default, and without or with another of each of its ingredients."""
+    """The default without or with another of each of its ingredients; set beside `walker`.
+
+    White noise is in `exploration`.
+    """
     for variant, flags in ABLATIONS.items():
         yield Cell("ablations", WALKER, OURS, variant, steps=ABLATION_STEPS, settings=flags)
     for part in PARTS:
         yield Cell("ablations", WALKER, OURS, part, steps=ABLATION_STEPS, part=part)
+
+
+def slow_ablations() -> Iterator[Cell]:
+    """The same of the default of before."""
+    of_before = Cell("slow-ablations", WALKER, OURS, steps=ABLATION_STEPS, settings=SLOW)
+    yield of_before
+    yield replace(of_before, variant="white noise", settings=(*SLOW, "--noise-exponent", "0"))
+    for cell in ablations():
+        if not {*SLOW[::2]} & {*cell.settings}:
+            yield replace(cell, experiment=of_before.experiment, settings=(*SLOW, *cell.settings))
 
 
 def candidates() -> Iterator[Cell]:
@@ -321,6 +335,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[], Iterator[Cell]], range]] = {
     "epsilon": (epsilon, range(2)),
     "exploration": (exploration, range(3)),
     "ablations": (ablations, range(3)),
+    "slow-ablations": (slow_ablations, range(3)),
     "candidates": (candidates, range(12)),
     "discounts": (discounts, range(12, 24)),  # other seeds than the default was chosen by
     "hardcore": (hardcore, range(2)),

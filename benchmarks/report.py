@@ -21,7 +21,7 @@ import rows
 import speed
 import tables
 from candidates import COMPARISONS
-from experiments import EXPERIMENTS, EXPLORATION, OURS, cells
+from experiments import EXPERIMENTS, EXPLORATION, OURS, WALKER, cells
 from matplotlib.figure import Figure
 from rows import Row
 from scores import to_milestone, whole
@@ -39,7 +39,12 @@ def at_milestone(make: Callable) -> Callable:
     return lambda found: make(to_milestone(found))
 
 
-STOPPED = ("tasks", "long", "hardcore")  # experiments of which all runs count, as far as they got
+STOPPED = (
+    "tasks",
+    "long",
+    "hardcore",
+    "clock",
+)  # experiments of which all runs count, as far as they got
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
@@ -56,17 +61,20 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
         (at_milestone(tables.per_method),),
         {"peers": at_milestone(figures.compared)},
     ),
+    "clock": (("clock",), (tables.per_clock,), {"clock": figures.compared}),
     "tasks": (("tasks",), (tables.per_task, tables.per_task_early), {"tasks": figures.each_task}),
     "unseen": (("unseen",), (tables.per_task,), {"unseen": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("walker", "tasks", "exploration"), (tables.per_noise,), {}),
-    "ablations": (("ablations",), (tables.per_variant,), {}),
+    "ablations": (("walker", "exploration", "ablations"), (tables.per_ablation,), {}),
+    "slow-ablations": (("slow-ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed_on_the_way,), {"hardcore": figures.seeds}),
 }
 # Of the rows of its experiments, those that a section shows, where not all of them.
 ONLY: dict[str, Callable[[Row], bool]] = {
     "exploration": lambda row: row.method == OURS and row.task in EXPLORATION,
     "updates": lambda row: row.experiment != "long" or row.variant != "",
+    "ablations": lambda row: row.task == WALKER,
 }
 MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows
 

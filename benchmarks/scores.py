@@ -64,7 +64,8 @@ def _ended(run: Sequence[Row], end: Row | None, otherwise: Sequence[Row]) -> Seq
     """Return a run as if it had ended at an evaluation on the way, where there is that."""
     if end is None:
         return otherwise
-    return [*(row for row in run if row.step <= end.step), replace(end, final=True)]
+    way = (row for row in run if row.step <= end.step and not row.final)
+    return [*way, replace(end, final=True)]
 
 
 def whole(rows: Iterable[Row]) -> list[Row]:

@@ -4,7 +4,17 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from experiments import CAR, EARLY, EARLY_STEP, EXPLORATION, OURS, RANDOM, WALKER, label
+from experiments import (
+    ABLATION_STEPS,
+    CAR,
+    EARLY,
+    EARLY_STEP,
+    EXPLORATION,
+    OURS,
+    RANDOM,
+    WALKER,
+    label,
+)
 from rows import Row
 from scores import (
     LEARNT,
@@ -92,14 +102,37 @@ def per_variant(rows: Iterable[Row]) -> str:
     return _compared("variant", rows, _variant)
 
 
+def per_ablation(rows: Iterable[Row]) -> str:
+    """A line a variant, as if all runs had ended after as many steps; without minutes.
+
+    For the default's runs are longer ones, and of several machines.
+    """
+    return _compared("variant", to_step(rows, ABLATION_STEPS), _variant, timed=False)
+
+
+def per_clock(rows: Iterable[Row]) -> str:
+    """A line a method: medians over its seeds of speed, and minutes to each threshold."""
+    head = ["method", "seeds", "steps/s", *(f"minutes to {t}" for t in THRESHOLDS)]
+    lines = []
+    for name, own in grouped(rows, lambda row: label(row.method)).items():
+        found = runs(own)
+        speed = middle(run[-1].step / run[-1].training_seconds for run in found)
+        passed = (_passed(found, t, _minutes, _tenths) for t in THRESHOLDS)
+        lines.append([name, str(len(found)), _whole(speed), *passed])
+    return markdown(head, lines)
+
+
 def _variant(row: Row) -> str:
     return row.variant or "the default"
 
 
-def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
+def _compared(
+    what: str, rows: Iterable[Row], key: Callable[[Row], str], *, timed: bool = True
+) -> str:
+    clock = THRESHOLDS if timed else ()
     head = [what, "seeds", "final, median", "worst and best seed", "falls"]
     head += [f"steps to {t}" for t in THRESHOLDS]
-    head += [f"minutes to {t}" for t in THRESHOLDS] + [f"worst after {LEARNT}"]
+    head += [f"minutes to {t}" for t in clock] + [f"worst after {LEARNT}"]
     lines = []
     for name, own in grouped(rows, key).items():
         found = runs(own)
@@ -113,7 +146,7 @@ def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
                 f"{min(ends):.1f}, {max(ends):.1f}",
                 _whole(middle(final(run).falls for run in found)),
                 *(_passed(found, t, _step, _whole) for t in THRESHOLDS),
-                *(_passed(found, t, _minutes, _tenths) for t in THRESHOLDS),
+                *(_passed(found, t, _minutes, _tenths) for t in clock),
                 _tenths(min(worst, default=None)),
             ]
         )
@@ -176,7 +209,8 @@ def per_noise(rows: Iterable[Row]) -> str:
         for variant, ends in grouped(map(final, runs(drives)), _variant).items()
     ]
     others = [row for row in walks if row.variant]
-    walked = [per_variant([*default, *others])] if others else []
+    both = [*default, *others]
+    walked = [_compared("variant", both, _variant, timed=False)] if others else []
     return "\n\n".join([*walked, markdown(["variant", "seeds", CAR], lines)])
 
 

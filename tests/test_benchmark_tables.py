@@ -172,8 +172,8 @@ def test_the_default_stands_beside_other_noises_after_as_many_steps(
         found += walk(tmp_path, seed, 0, mean, cell=replace(white, task=car))
     walked, drove = tables.per_noise(found).split("\n\n")
     assert walked.splitlines()[2:] == [
-        "| the default | 1 | 305.0 | 305.0, 305.0 | 0 | 60 | 120 | 120 | 1.0 | 2.0 | 2.0 | 305.0 |",
-        "| white | 1 | 270.0 | 270.0, 270.0 | 0 | 60 | - | - | 1.0 | - | - | - |",
+        "| the default | 1 | 305.0 | 305.0, 305.0 | 0 | 60 | 120 | 120 | 305.0 |",
+        "| white | 1 | 270.0 | 270.0, 270.0 | 0 | 60 | - | - | - |",
     ]
     assert drove.splitlines()[2:] == [
         "| the default | 1 | 94.0 (one seed) |",
@@ -194,4 +194,28 @@ def test_the_table_of_speeds_is_of_medians_and_ratios() -> None:
     assert speed.table(found).splitlines()[2:] == [
         "| Posteriori | 200 | 190 | 1.00 |",
         "| PPO (SB3) | 50 | - | 4.00 |",
+    ]
+
+
+def test_ablations_are_compared_after_as_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ABLATION_STEPS", 120)
+    cell = Cell("ablations", WALKER, OURS, "one critic", settings=("--critics", "1"))
+    found = walk(tmp_path, 0, 255, 305, 1, 2) + walk(tmp_path, 1, 0, 285, 1, 2)
+    found += walk(tmp_path, 0, 0, 250, 240, cell=cell)  # 250 at its last step, not 240 at its end
+    assert tables.per_ablation(found).splitlines()[2:] == [
+        "| the default | 2 | 295.0 | 285.0, 305.0 | 0 | 90 | 120 | - (1 of 2) | 285.0 |",
+        "| one critic | 1 | 250.0 | 250.0, 250.0 | 0 | 120 | - | - | - |",
+    ]
+
+
+def test_a_stopped_run_counts_for_the_clock(tmp_path: Path) -> None:
+    found = walk(tmp_path, 0, 255, 305, 300, cell=Cell("clock", WALKER, OURS))
+    stopped = walk(tmp_path, 0, 0, 0, 260, 0, cell=Cell("clock", WALKER, "sbx-tqc"))[:-1]
+    assert tables.per_clock(found + stopped).splitlines() == [
+        "| method | seeds | steps/s | minutes to 250 | minutes to 280 | minutes to 300 |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| Posteriori | 1 | 1 | 1.0 | 2.0 | 2.0 |",
+        "| TQC (SBX) | 1 | 1 | 3.0 | - | - |",
     ]
