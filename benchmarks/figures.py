@@ -23,7 +23,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from rows import Row
-from scores import THRESHOLDS, band, curve, final, grouped, minutes, runs, whole
+from scores import (
+    THRESHOLDS,
+    band,
+    curve,
+    final,
+    grouped,
+    minutes,
+    on_one_machine,
+    runs,
+    whole,
+)
 
 from posteriori import PRESETS
 from posteriori.runs.plot import COLOURS, FAINT, INK
@@ -38,18 +48,24 @@ STYLES = {"sbx": "-", "sb3": "--", "rlox": ":"}
 
 
 def compared(rows: Iterable[Row], thresholds: Sequence[float] = THRESHOLDS) -> Figure:
-    """Learning curves of methods or variants: over steps and over the wall-clock of training."""
+    """Learning curves of methods or variants: over steps and over the wall-clock of training.
+
+    Without the wall-clock where runs are of several machines.
+    """
+    rows = list(rows)
     groups = grouped(rows, lambda row: (row.method, row.variant))
     figure = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    for axes, over in ((left, lambda row: row.step), (right, minutes)):
+    overs = [lambda row: row.step, minutes][: 1 + on_one_machine(rows)]
+    panels = figure.subplots(1, len(overs), sharey=True, squeeze=False).ravel()
+    for axes, over in zip(panels, overs, strict=True):
         for (method, variant), own in groups.items():
             _curves(axes, runs(own), over, method, variant)
         for threshold in thresholds:
             axes.axhline(threshold, color=FAINT, lw=0.8, zorder=0)
-    _dress(left, "Return of greedy episodes", "environment steps")
-    _dress(right, "The same over the wall-clock", "minutes of training, evaluations left out")
-    right.xaxis.set_major_formatter("{x:.0f}")
+    _dress(panels[0], "Return of greedy episodes", "environment steps")
+    for axes in panels[1:]:
+        _dress(axes, "The same over the wall-clock", "minutes of training, evaluations left out")
+        axes.xaxis.set_major_formatter("{x:.0f}")
     _legend(figure)
     return figure
 

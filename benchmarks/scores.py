@@ -148,3 +148,8 @@ def curve(run: Sequence[Row], over: Callable[[Row], float]) -> tuple[NDArray, ND
 def minutes(row: Row) -> float:
     """Return the wall-clock of training, without evaluations."""
     return row.training_seconds / 60
+
+
+def on_one_machine(rows: Iterable[Row]) -> bool:
+    """Whether the minutes of rows can be compared."""
+    return len({(row.cpu, row.cores) for row in rows}) == 1

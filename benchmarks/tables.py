@@ -28,6 +28,7 @@ from scores import (
     milestone,
     minutes,
     normalised,
+    on_one_machine,
     runs,
     to_milestone,
     to_step,
@@ -93,7 +94,10 @@ def _medians(found: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def per_method(rows: Iterable[Row]) -> str:
-    """A line a method: medians over its seeds of score, steps and minutes to each threshold."""
+    """A line a method: medians over its seeds of score, steps and minutes to each threshold.
+
+    Without minutes where runs are of several machines.
+    """
     return _compared("method", rows, lambda row: label(row.method))
 
 
@@ -103,11 +107,8 @@ def per_variant(rows: Iterable[Row]) -> str:
 
 
 def per_ablation(rows: Iterable[Row]) -> str:
-    """A line a variant, as if all runs had ended after as many steps; without minutes.
-
-    For the default's runs are longer ones, and of several machines.
-    """
-    return _compared("variant", to_step(rows, ABLATION_STEPS), _variant, timed=False)
+    """A line a variant, as if all runs had ended after as many steps."""
+    return per_variant(to_step(rows, ABLATION_STEPS))
 
 
 def per_clock(rows: Iterable[Row]) -> str:
@@ -126,10 +127,9 @@ def _variant(row: Row) -> str:
     return row.variant or "the default"
 
 
-def _compared(
-    what: str, rows: Iterable[Row], key: Callable[[Row], str], *, timed: bool = True
-) -> str:
-    clock = THRESHOLDS if timed else ()
+def _compared(what: str, rows: Iterable[Row], key: Callable[[Row], str]) -> str:
+    rows = list(rows)
+    clock = THRESHOLDS if on_one_machine(rows) else ()
     head = [what, "seeds", "final, median", "worst and best seed", "falls"]
     head += [f"steps to {t}" for t in THRESHOLDS]
     head += [f"minutes to {t}" for t in clock] + [f"worst after {LEARNT}"]
@@ -209,8 +209,7 @@ def per_noise(rows: Iterable[Row]) -> str:
         for variant, ends in grouped(map(final, runs(drives)), _variant).items()
     ]
     others = [row for row in walks if row.variant]
-    both = [*default, *others]
-    walked = [_compared("variant", both, _variant, timed=False)] if others else []
+    walked = [per_variant([*default, *others])] if others else []
     return "\n\n".join([*walked, markdown(["variant", "seeds", CAR], lines)])
 
 

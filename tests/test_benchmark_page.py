@@ -82,6 +82,13 @@ def test_curves_of_methods_are_medians_over_steps_and_minutes(tmp_path: Path) ->
         assert line.get_label() == "Posteriori, 3 seeds"
 
 
+def test_minutes_of_several_machines_are_not_drawn(tmp_path: Path) -> None:
+    found = walk(tmp_path, 0, 1, 2, 3)
+    found += [replace(row, cpu="another") for row in walk(tmp_path, 1, 1, 2, 3)]
+    (axes,) = figures.compared(found, thresholds=()).axes
+    assert axes.get_xlabel() == "environment steps"
+
+
 def test_curves_of_variants_have_a_name_and_a_colour_each(tmp_path: Path) -> None:
     found = walk(tmp_path, 0, 1, 2, 3)
     for variant in ("some", "others"):
