@@ -66,7 +66,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "unseen": (("unseen",), (tables.per_task,), {"unseen": figures.each_task}),
     "epsilon": (("epsilon",), (), {"epsilon": figures.epsilon}),
     "exploration": (("walker", "tasks", "exploration"), (tables.per_noise,), {}),
-    "ablations": (("walker", "exploration", "ablations"), (tables.per_ablation,), {}),
+    "ablations": (("walker", "clock", "exploration", "ablations"), (tables.per_ablation,), {}),
     "slow-ablations": (("slow-ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed_on_the_way,), {"hardcore": figures.seeds}),
 }
@@ -74,7 +74,7 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
 ONLY: dict[str, Callable[[Row], bool]] = {
     "exploration": lambda row: row.method == OURS and row.task in EXPLORATION,
     "updates": lambda row: row.experiment != "long" or row.variant != "",
-    "ablations": lambda row: row.task == WALKER,
+    "ablations": lambda row: row.method == OURS and row.task == WALKER,
 }
 MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows
 
