@@ -278,7 +278,9 @@ def slow_ablations() -> Iterator[Cell]:
     """The same of the default of before."""
     of_before = Cell("slow-ablations", WALKER, OURS, steps=ABLATION_STEPS, settings=SLOW)
     yield of_before
-    yield replace(of_before, variant="white noise", settings=(*SLOW, "--noise-exponent", "0"))
+    yield replace(
+        of_before, variant="white noise", settings=(*SLOW, "--noise-exponent", NOISES["white"])
+    )
     for cell in ablations():
         if not {*SLOW[::2]} & {*cell.settings}:
             yield replace(cell, experiment=of_before.experiment, settings=(*SLOW, *cell.settings))

@@ -39,12 +39,8 @@ def at_milestone(make: Callable) -> Callable:
     return lambda found: make(to_milestone(found))
 
 
-STOPPED = (
-    "tasks",
-    "long",
-    "hardcore",
-    "clock",
-)  # experiments of which all runs count, as far as they got
+# Experiments of which all runs count, as far as they got.
+STOPPED = ("tasks", "long", "hardcore", "clock")
 # By section: the experiments whose rows it shows, its tables and its figures.
 SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] = {
     "walker": (("walker",), (tables.per_seed_on_the_way,), {"walker": figures.seeds}),
