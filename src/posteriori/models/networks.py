@@ -63,8 +63,16 @@ class Mlp(eqx.Module):
         first, *rest = self.layers
         x = jnp.tanh(self.norm(first(x)))
         for layer in rest:
-            x = jax.nn.elu(layer(x))
+            x = elu(layer(x))
         return x
+
+
+def elu(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """Return x, or e^x - 1 below 0 (arXiv 1511.07289).
+
+    JAX's own takes `expm1`, whose last digits near 0 cost a tenth of an update on a CPU.
+    """
+    return jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0.0, x)) - 1.0)
 
 
 class DiagonalHead(eqx.Module):
