@@ -85,11 +85,11 @@ def change_a_count(folder: Path) -> None:
         (cut, "policy.safetensors must have the checksum of its meta.json, but it differs"),
         (
             lambda folder: edit(folder, format=99),
-            "must be a checkpoint of format 2, but it is of format 99. Use the version",
+            "must be a checkpoint of format 3, but it is of format 99. Use the version",
         ),
         (
             lambda folder: (folder / "meta.json").write_text('{"format": 1, "sha256": {}}'),
-            "must be a checkpoint of format 2, but it is of format 1. Use the version",
+            "must be a checkpoint of format 3, but it is of format 1. Use the version",
         ),
         (change_a_count, "meta.json must have the checksum of its meta.json, but it differs"),
         (
@@ -113,7 +113,7 @@ def change_a_count(folder: Path) -> None:
             "must be a complete checkpoint, but: FileNotFoundError",
         ),
         (
-            lambda folder: (folder / "meta.json").write_text('{"format": 2'),
+            lambda folder: (folder / "meta.json").write_text('{"format": 3'),
             "must be a complete checkpoint, but: JSONDecodeError",
         ),
         (

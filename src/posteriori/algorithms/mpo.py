@@ -30,8 +30,8 @@ from posteriori.models.distributions import Distribution
 from posteriori.models.networks import Critic, Ensemble, Policy
 from posteriori.models.scaling import Scaling
 
-# The settings' learning rates multiply its steps. One vector of all parameters: on a CPU an update of
-# many small arrays takes longer to start than to make.
+# The settings' learning rates multiply its steps. One vector of all parameters, since on a CPU
+# operations on many small arrays take longer to start than to do.
 ADAM = optax.flatten(optax.adam(1.0))
 USUAL_PERIOD = 100  # updates between copies to the targets, at which KL bounds are given (Acme)
 

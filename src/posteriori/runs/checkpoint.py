@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 from posteriori.runs.folder import canonical, sync_folder
 from posteriori.runs.notices import warn
 
-FORMAT = 2
+FORMAT = 3  # 2 had an array of Adam's for each of the networks'
 Arrays = dict[str, NDArray]
 Found = TypeVar("Found")
 
