@@ -13,7 +13,7 @@ import pytest
 from jaxtyping import Array
 
 from posteriori.models.distributions import DiagonalGaussian, Distribution, FullGaussian
-from posteriori.models.networks import DiagonalHead, FullHead, Mlp
+from posteriori.models.networks import DiagonalHead, FullHead, Mlp, elu
 from posteriori.models.values import EnsembleValue, Value
 
 OBS, ACTIONS = 5, 3
@@ -31,6 +31,14 @@ def policy(kind: str) -> Callable[[Array], Distribution]:
 def critic(kind: str) -> Callable[[Array, Array], Value | EnsembleValue]:
     """Return a new critic."""
     return eqx.filter_jit(agents.networks("diagonal", kind, OBS, ACTIONS).critic)
+
+
+def test_elu_and_its_slope_are_those_of_jax() -> None:
+    # Also at 0 and where e^x leaves float32's range, in both directions.
+    x = jnp.array([-1e4, -3.0, -1e-3, 0.0, 1e-3, 3.0, 1e4])
+    np.testing.assert_allclose(elu(x), jax.nn.elu(x), rtol=0, atol=1e-7)
+    slopes = [jax.vmap(jax.grad(f))(x) for f in (elu, jax.nn.elu)]
+    np.testing.assert_allclose(*slopes, rtol=1e-6)
 
 
 @every_policy
