@@ -226,6 +226,8 @@ def updates() -> Iterator[Cell]:
         yield Cell("updates", WALKER, OURS, f"{steps} steps an update", settings=flags)
     flags = ("--steps-per-update", "2", *WIDER)
     yield Cell("updates", WALKER, OURS, "2 steps an update of 256 units", settings=flags)
+    flags = ("--steps-per-update", "4", "--clip-rewards", "1")
+    yield Cell("updates", WALKER, OURS, "4 steps an update of clipped rewards", settings=flags)
 
 
 def epsilon() -> Iterator[Cell]:
