@@ -191,20 +191,29 @@ def clock() -> Iterator[Cell]:
 
 
 def long() -> Iterator[Cell]:
-    """The runs of `walker`, to a million steps, and wider networks with an update in four steps."""
+    """The runs of `walker` to a million steps, and wider networks with an update in four steps."""
     for cell in walker():
         yield replace(cell, experiment="long", steps=1_000_000, begins=cell.experiment)
-    flags = ("--steps-per-update", "4", *WIDER)
-    yield Cell(
-        "long",
-        WALKER,
-        OURS,
-        "4 steps an update of 256 units",
-        steps=1_000_000,
-        evaluate_every=25_000,
-        settings=flags,
-        milestone=200_000,
-    )
+    fewer = ("--steps-per-update", "4")
+    variants = {
+        "4 steps an update of 256 units": (25_000, 200_000, (*fewer, *WIDER)),
+        "4 steps an update of 256 units and clipped rewards": (
+            50_000,
+            0,
+            (*fewer, "--clip-rewards=1", *WIDER, "--samples=5", "--settle-after=100000"),
+        ),
+    }
+    for name, (every, milestone, flags) in variants.items():
+        yield Cell(
+            "long",
+            WALKER,
+            OURS,
+            name,
+            steps=1_000_000,
+            evaluate_every=every,
+            settings=flags,
+            milestone=milestone,
+        )
 
 
 def tasks() -> Iterator[Cell]:
