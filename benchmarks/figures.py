@@ -40,6 +40,7 @@ from posteriori.runs.plot import COLOURS, FAINT, INK
 
 BLUE = COLOURS[0]
 RETURN = 320.0  # of the walker, about the best
+LEGEND, HANDLE = 150, 7  # the width of a figure in letters, and that of a line's sample
 # A colour an algorithm, a style an implementation.
 ALGORITHMS: dict[str, str] = dict(
     zip(("sac", "tqc", "crossq", "ppo", "trpo", "mpo"), COLOURS[1:], strict=True)
@@ -157,8 +158,9 @@ def _end(ends: dict[str, float], preset: str, bound: str, factor: float, period:
 
 def _annotate(axes: Axes, grid: np.ndarray, half: float) -> None:
     for (y, x), value in np.ndenumerate(grid):
-        text = "" if math.isnan(value) else f"{value:.0f}"
-        colour = "white" if value < half else "black"
+        text, colour = f"{value:.0f}", "white" if value < half else "black"
+        if math.isnan(value):
+            text, colour = "not run", "gray"
         axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
 
 
@@ -207,11 +209,12 @@ def _legend(figure: Figure) -> None:
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         shown |= zip(labels, handles, strict=True)
+    longest = max(map(len, shown), default=0)
     figure.legend(
         list(shown.values()),
         list(shown),
         loc="outside lower center",
-        ncols=5,
+        ncols=max(1, min(5, LEGEND // (longest + HANDLE))),
         frameon=False,
         fontsize=9,
         labelcolor=INK,
