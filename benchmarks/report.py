@@ -66,10 +66,12 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[Table, ...], dict[str, Draw]]] 
     "slow-ablations": (("slow-ablations",), (tables.per_variant,), {}),
     "hardcore": (("hardcore",), (tables.per_seed_on_the_way,), {"hardcore": figures.seeds}),
 }
+# Of `long`, what can be set beside shorter runs.
+MILESTONED = {cell.variant for cell in cells("long") if cell.milestone and cell.variant}
 # Of the rows of its experiments, those that a section shows, where not all of them.
 ONLY: dict[str, Callable[[Row], bool]] = {
     "exploration": lambda row: row.method == OURS and row.task in EXPLORATION,
-    "updates": lambda row: row.experiment != "long" or row.variant != "",
+    "updates": lambda row: row.experiment != "long" or row.variant in MILESTONED,
     "ablations": lambda row: row.method == OURS and row.task == WALKER,
 }
 MODULES = {"speed": speed, "accelerator": accelerator, "preference": preference}  # own rows

@@ -40,7 +40,7 @@ NONE = "-"
 
 
 def per_seed(rows: Iterable[Row]) -> str:
-    """A line a seed, and the medians: what the last policy reaches, and when it first did.
+    """A line a seed, and one variant's medians: what the last policy reaches, when it first did.
 
     Nothing if no run has come to its end.
     """
@@ -67,7 +67,8 @@ def per_seed(rows: Iterable[Row]) -> str:
                 f"{minutes(last):.1f}",
             ]
         )
-    lines.append(_medians(found))
+    if len({run[0].variant for run in found}) == 1:
+        lines.append(_medians(found))
     return markdown(head, lines)
 
 
